@@ -1,0 +1,1 @@
+//! safetensors: bytes ⇄ checked views, our own sorted writer.

@@ -1,0 +1,1 @@
+//! How numbers run on a device: train, resume, score.

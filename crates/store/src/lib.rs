@@ -1,0 +1,1 @@
+//! Everything durable: artifacts, metadata, the commit protocol.

@@ -1,0 +1,1 @@
+//! Files become counted, digested, sliceable columns and back: Arrow, Parquet, DataFusion.

@@ -1,0 +1,1 @@
+//! Sandbox, fakes and fixtures for tests.
