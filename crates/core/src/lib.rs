@@ -23,6 +23,7 @@ pub mod rng;
 pub mod schema;
 pub mod scored;
 pub mod snapshot;
+pub mod summary;
 pub mod tensors;
 pub mod time;
 pub mod verdict;

@@ -1,0 +1,120 @@
+//! What one pass through the lifecycle did: the one object that every report and the closing screen are rendered from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Finding, Outcome, Verdict};
+
+/// One pass through the lifecycle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Format version.
+    pub version: u32,
+    /// Project name.
+    pub project: String,
+    /// Tool and version.
+    pub tool: String,
+    /// Code the run was made from, when the project lies in a git work tree.
+    pub code: CodeVersion,
+    /// The data.
+    pub data: DataSummary,
+    /// Answers of the checks, in catalogue order.
+    pub checks: Vec<Finding>,
+    /// How the candidate was trained; absent when checks stopped the run or a version was only judged.
+    pub train: Option<TrainSummary>,
+    /// The verdict; absent when the run stopped before.
+    pub verdict: Option<Verdict>,
+    /// Digest of the stored verdict.
+    pub verdict_digest: Option<Digest>,
+    /// What happened to the alias; absent when nothing was asked to move.
+    pub promotion: Option<PromotionSummary>,
+}
+
+/// The git state of the project folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeVersion {
+    /// Commit, 40 hex digits.
+    pub commit: Option<String>,
+    /// Whether tracked files differ from it.
+    pub is_dirty: Option<bool>,
+}
+
+/// The snapshot that was used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataSummary {
+    /// `flights@9f3c21ab`.
+    pub snapshot: String,
+    /// The whole digest.
+    pub digest: Digest,
+    /// Files.
+    pub n_files: u64,
+    /// Rows.
+    pub n_rows: u64,
+    /// Rows and labelled rows of each declared split, in name order.
+    pub splits: Vec<(String, u64, u64)>,
+}
+
+/// How the candidate was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainSummary {
+    /// The run's id.
+    pub run: String,
+    /// The registered version: `flights@1`.
+    pub version: String,
+    /// Digest of the model manifest.
+    pub model: Digest,
+    /// The spec, as JSON.
+    pub spec: serde_json::Value,
+    /// Features by name, each with how it became numbers in a few words.
+    pub features: Vec<(String, String)>,
+    /// Task in one word.
+    pub task: String,
+    /// Label column.
+    pub label: String,
+    /// Classes; empty for regression.
+    pub classes: Vec<String>,
+    /// Trainable numbers.
+    pub n_parameters: u64,
+    /// Updates made.
+    pub n_updates: u64,
+    /// Rows trained on, per epoch.
+    pub n_rows: u64,
+    /// Wall seconds of the training step when it ran.
+    pub seconds: f64,
+    /// Device class.
+    pub device: String,
+    /// Seed.
+    pub seed: u64,
+    /// (update, training loss), at most 400 points.
+    pub losses: Vec<[f64; 2]>,
+    /// (update, eval loss), one per evaluation.
+    pub eval_losses: Vec<[f64; 2]>,
+}
+
+/// What happened to an alias.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromotionSummary {
+    /// `flights@champion`.
+    pub alias: String,
+    /// Where it pointed before.
+    pub from: Option<String>,
+    /// Where it points now.
+    pub to: Option<String>,
+    /// Whether it moved in this run.
+    pub is_moved: bool,
+    /// One line: why, or why not.
+    pub reason: String,
+}
+
+impl RunSummary {
+    /// What the run as a whole came to: a failed check, else the verdict. `None` when nothing was decided.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        let checks = (!self.checks.is_empty())
+            .then(|| Outcome::of_all(self.checks.iter().map(|it| it.outcome)));
+        match (checks, &self.verdict) {
+            (Some(outcome @ (Outcome::Fail | Outcome::NotApplied)), _) => Some(outcome),
+            (_, Some(verdict)) => Some(verdict.outcome),
+            (checks, None) => checks,
+        }
+    }
+}
