@@ -1,7 +1,14 @@
 //! What the columns of a dataset are: type, role and constraints. Written by `karat init` or
 //! `karat snapshot --infer-schema`, edited by people, read from `schema/<dataset>.toml`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::{Document, Exit, Failure, nearest};
+
+/// Columns of one dataset.
+pub const COLUMNS_MAX: usize = 10_000;
 
 /// What a column's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -193,5 +200,152 @@ impl Schema {
         root.insert("version".to_owned(), toml::Value::Integer(1));
         root.insert("column".to_owned(), toml::Value::Table(columns));
         toml::to_string(&root).expect("tables and plain values always serialise")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSchema {
+    version: u32,
+    #[serde(default)]
+    column: BTreeMap<String, Column>,
+}
+
+/// Reads and validates `schema/<dataset>.toml`.
+pub fn read(document: &Document) -> Result<Schema, Failure> {
+    let mut raw: RawSchema = document.read()?;
+    if raw.version != 1 {
+        return Err(
+            document.refuse("version", format!("`version` is {}, this build reads 1", raw.version))
+        );
+    }
+    if COLUMNS_MAX < raw.column.len() {
+        return Err(document.refuse(
+            "column",
+            format!("{} columns, at most {COLUMNS_MAX} are read", raw.column.len()),
+        ));
+    }
+    // serde sorts the map; the file's own order is what features keep.
+    let order = document.table().get("column").and_then(toml::Value::as_table);
+    let mut columns = Vec::with_capacity(raw.column.len());
+    for name in order.into_iter().flat_map(toml::Table::keys) {
+        if let Some(mut column) = raw.column.remove(name) {
+            column.name.clone_from(name);
+            columns.push(column);
+        }
+    }
+    let schema = Schema { columns };
+    validate(document, &schema)?;
+    Ok(schema)
+}
+
+fn validate(document: &Document, schema: &Schema) -> Result<(), Failure> {
+    for role in [Role::Label, Role::Group, Role::Weight, Role::Time] {
+        let names: Vec<&str> = schema.names(role).collect();
+        if let [first, second, ..] = names[..] {
+            return Err(document.refuse(
+                &format!("column.{second}.role"),
+                format!(
+                    "columns `{first}` and `{second}` both have role `{role:?}`, at most one may"
+                )
+                .to_lowercase(),
+            ));
+        }
+    }
+    for column in &schema.columns {
+        let key = format!("column.{}", column.name);
+        if column.known_after && column.role == Role::Feature {
+            // Left to the check `leak.after`, so that the report shows it beside every other finding.
+            continue;
+        }
+        if let Some(share) = column.missing_max
+            && !(0.0..=1.0).contains(&share)
+        {
+            return Err(document.refuse(
+                &format!("{key}.missing_max"),
+                format!("`{key}.missing_max` is {share}, must be between 0 and 1"),
+            ));
+        }
+        if let (Some(min), Some(max)) = (column.min, column.max)
+            && max < min
+        {
+            return Err(document
+                .refuse(&format!("{key}.min"), format!("`{key}`: min {min} is above max {max}")));
+        }
+        if (column.min.is_some() || column.max.is_some())
+            && matches!(column.ty, ColumnType::Text | ColumnType::Bool)
+        {
+            return Err(document.refuse(
+                &key,
+                format!("`{key}`: min and max have no meaning for type `{}`", column.ty.word()),
+            ));
+        }
+        let wanted = match column.role {
+            Role::Time if column.ty != ColumnType::Time => "time",
+            Role::Weight if !matches!(column.ty, ColumnType::Int | ColumnType::Float) => {
+                "int or float"
+            }
+            _ => continue,
+        };
+        return Err(document.refuse(
+            &format!("{key}.type"),
+            format!("`{key}` has type `{}`, its role needs {wanted}", column.ty.word()),
+        ));
+    }
+    Ok(())
+}
+
+impl Schema {
+    /// The column called `name`, or an error that lists near names.
+    pub fn expect_column(&self, name: &str, asked_by: &str) -> Result<&Column, Failure> {
+        self.column(name).ok_or_else(|| {
+            let near = nearest(name, self.columns.iter().map(|it| it.name.as_str()));
+            Failure::new(
+                "column-unknown",
+                Exit::Usage,
+                format!("{asked_by} names column `{name}`, which is not in the schema"),
+            )
+            .detail(format!("the nearest columns are `{}`", near.join("`, `")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Column, ColumnType, Role, Schema, read};
+    use crate::Document;
+
+    #[test]
+    fn schema_round_trips_in_file_order() {
+        let mut late = Column::new("late", ColumnType::Bool, Role::Label);
+        late.missing_max = Some(0.05);
+        let schema = Schema {
+            columns: vec![
+                Column::new("z col", ColumnType::Int, Role::Feature),
+                late,
+                Column::new("a", ColumnType::Text, Role::Key),
+            ],
+        };
+        let text = schema.to_toml();
+        let again =
+            read(&Document::parse("schema.toml", text.as_str()).expect("valid")).expect("valid");
+        assert_eq!(again, schema);
+        assert_eq!(again.digest(), schema.digest());
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for text in [
+            "version = 1\n[column.a]\ntype = \"int\"\nrole = \"label\"\n[column.b]\ntype = \"int\"\nrole = \"label\"\n",
+            "version = 1\n[column.a]\ntype = \"int\"\nrole = \"time\"\n",
+            "version = 1\n[column.a]\ntype = \"int\"\nrole = \"feature\"\nmin = 3\nmax = 1\n",
+            "version = 1\n[column.a]\ntype = \"text\"\nrole = \"feature\"\nmin = 3\n",
+            "version = 1\n[column.a]\ntype = \"text\"\nrole = \"feature\"\nmissing_max = 3\n",
+            "version = 1\n[column.a]\ntype = \"txt\"\nrole = \"feature\"\n",
+            "version = 9\n",
+        ] {
+            let document = Document::parse("schema.toml", text).expect("valid TOML");
+            assert!(read(&document).is_err(), "{text}");
+        }
     }
 }

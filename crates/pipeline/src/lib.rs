@@ -1,1 +1,26 @@
 //! What happens in which order, and what is true after a crash between any two steps.
+//!
+//! Written against the two ports of `karat-core`, so that lifecycle tests run in milliseconds with fakes. Every step is
+//! recorded as a run under a key of what it was made from; a step whose key is known, and whose outputs are still there
+//! and unchanged, is not done again.
+//!
+//! Reading order: [`whole`], then the steps in order: [`data`], [`train`], [`score`], [`gate`], [`promote`]; how a step is
+//! recorded and cached: `lab`.
+
+pub mod data;
+pub mod gate;
+mod lab;
+pub mod model;
+pub mod promote;
+pub mod score;
+pub mod train;
+pub mod whole;
+
+pub use data::{Checked, Frozen, pointer_file};
+pub use gate::{Baseline, Decided, exit_of, pick_gate};
+pub use lab::Lab;
+pub use model::ModelManifest;
+pub use promote::CHAMPION;
+pub use score::{ScoreOptions, Scored};
+pub use train::Trained;
+pub use whole::{AfterPass, Whole};

@@ -1,0 +1,285 @@
+//! The command line as typed. Flags mean the same everywhere.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use karat_core::{ModelRef, Name};
+
+/// Train models and score data behind gates: only what passes gets promoted
+///
+/// A change of data goes through the same gates as a change of code: snapshot, check, train, score, gate, promote or
+/// roll back. State lies in `.karat/` beside `karat.toml`; there is no server.
+#[derive(Parser, Debug)]
+#[command(name = "karat", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 pass, 1 a check or gate failed, 2 usage or configuration, 3 run or \
+infrastructure, 4 inconclusive, 5 nothing to check, 75 stopped after a durable checkpoint."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Common {
+    /// Run as if started in DIR, the folder of `karat.toml`
+    #[arg(
+        short = 'C',
+        value_name = "DIR",
+        default_value = ".",
+        global = true,
+        hide_default_value = true
+    )]
+    pub(crate) dir: PathBuf,
+    /// Write events as JSON lines to stdout instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say only the result and what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more: every finding, every checkpoint
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Override one key of `karat.toml` (`train.epochs=2`) or, with the prefix `gate.`, of `gate.toml`
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    pub(crate) set: Vec<String>,
+    /// Device to compute on, instead of `train.device`
+    #[arg(long, value_name = "DEVICE", global = true)]
+    pub(crate) device: Option<String>,
+    /// Threads to compute with, instead of all cores; the results' bits do not depend on it
+    #[arg(long, value_name = "N", global = true)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Look at a data file and write a commented `karat.toml`, `gate.toml` and schema
+    Init(InitArgs),
+    /// Do everything: snapshot, check, train, score, gate, register, promote; cached steps are skipped
+    Run(RunArgs),
+    /// Freeze a dataset and update its pointer file
+    Snapshot(SnapshotArgs),
+    /// Ask the checks of a dataset; the exit code says
+    Check(CheckArgs),
+    /// Train a candidate and register it
+    Train(TrainArgs),
+    /// Score files with a registered model
+    Score(ScoreArgs),
+    /// Show two versions side by side on the same rows, without a verdict
+    Compare(CompareArgs),
+    /// Judge a candidate; the exit code is the verdict
+    Gate(GateArgs),
+    /// Move an alias to a version that passed its gate
+    Promote(PromoteArgs),
+    /// Move an alias back to the version that held it before
+    Rollback(RollbackArgs),
+    /// List runs, newest first
+    Runs(RunsArgs),
+    /// Show a run, a model version, a snapshot or a verdict
+    Show(ShowArgs),
+    /// List aliases, or the history of one
+    Alias(AliasArgs),
+    /// Check stored bytes against their digests and records against each other
+    Verify(VerifyArgs),
+    /// Remove stored bytes that nothing names
+    Gc(GcArgs),
+    /// Say what works on this machine and why not
+    Doctor,
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page (roff)
+    Man,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// Folder of the new project
+    pub(crate) project: PathBuf,
+    /// Data file, directory or glob pattern
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: String,
+    /// Column to predict
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) label: String,
+    /// Name of dataset and model; by default the folder's
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Gate to judge by, when `gate.toml` has several
+    #[arg(long, value_name = "GATE")]
+    pub(crate) gate: Option<Name>,
+    /// Copy every artifact of the run to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Judge, but leave the alias as it is
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SnapshotArgs {
+    /// Dataset; all when absent
+    pub(crate) dataset: Option<Name>,
+    /// Write the schema file from the data; an existing one is never overwritten
+    #[arg(long)]
+    pub(crate) infer_schema: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Dataset; the one trained on when absent
+    pub(crate) dataset: Option<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrainArgs {
+    /// Continue this run, and fail if the configuration has changed since
+    #[arg(long, value_name = "RUN")]
+    pub(crate) resume: Option<String>,
+    /// Copy the run's artifacts to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ScoreArgs {
+    /// Model, as `flights@champion` or `flights@3`; the project's champion when absent
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<ModelRef>,
+    /// Files, directories or glob patterns to score
+    #[arg(required = true)]
+    pub(crate) input: Vec<String>,
+    /// File to write: `.parquet`, `.csv` or `.jsonl`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Rows handed to the device at once; scores do not depend on it
+    #[arg(long, value_name = "ROWS")]
+    pub(crate) batch_size: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompareArgs {
+    /// First version
+    pub(crate) a: ModelRef,
+    /// Second version
+    pub(crate) b: ModelRef,
+    /// Exit with 1 when any metric differs
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GateArgs {
+    /// Gate and candidate, each optional: `release`, `flights@3`, or `release flights@3`
+    #[arg(value_name = "[GATE] [CANDIDATE]", num_args = 0..=2)]
+    pub(crate) what: Vec<String>,
+    /// Compare with this version instead of the gate's baseline
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) baseline: Option<ModelRef>,
+    /// Write the reports to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PromoteArgs {
+    /// Version to promote, as `model@version`
+    pub(crate) version: ModelRef,
+    /// Alias to move
+    #[arg(long, default_value = karat_pipeline::CHAMPION, value_name = "ALIAS")]
+    pub(crate) alias: Name,
+    /// Promote without a passing verdict; recorded in the alias's history
+    #[arg(long, requires = "reason")]
+    pub(crate) force: bool,
+    /// Why the gate was overridden
+    #[arg(long, value_name = "TEXT", requires = "force")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RollbackArgs {
+    /// Model; the project's when absent
+    pub(crate) model: Option<Name>,
+    /// Alias to move
+    #[arg(long, default_value = karat_pipeline::CHAMPION, value_name = "ALIAS")]
+    pub(crate) alias: Name,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", default_value = "rolled back by hand")]
+    pub(crate) reason: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunsArgs {
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// `r-4k2…` a run, `flights@3` a version, `flights@champion` an alias, `flights@9f3c21ab` a snapshot, or a digest
+    pub(crate) what: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AliasArgs {
+    /// `flights` for its aliases, `flights@champion` for the history of one
+    pub(crate) what: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// Check records and presence only, not every byte
+    #[arg(long)]
+    pub(crate) structure_only: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GcArgs {
+    /// Keep unnamed bytes younger than this many minutes: a run in progress may still name them
+    #[arg(long, default_value_t = 60, value_name = "MINUTES")]
+    pub(crate) grace: u64,
+    /// Say what would go, remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Shells with completion scripts.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    #[value(name = "powershell")]
+    PowerShell,
+    Elvish,
+}
+
+/// Words people try first from other tools, answered with a pointer.
+pub(crate) fn advice_for_foreign_words(error: &clap::Error) -> Option<String> {
+    let word = error.get(clap::error::ContextKind::InvalidSubcommand)?.to_string();
+    let ours = match word.as_str() {
+        "repro" | "exp" | "pipeline" => "run",
+        "validate" | "test" => "check",
+        "evaluate" | "eval" => "gate",
+        "predict" | "infer" => "score",
+        "register" => "train",
+        "metrics" | "diff" => "compare",
+        "status" | "log" | "ls" => "runs",
+        _ => return None,
+    };
+    Some(format!("\nhint: `karat {ours}` does what `{word}` does elsewhere"))
+}

@@ -1,0 +1,44 @@
+//! One file a command: parse, call, render.
+
+mod check;
+mod compare;
+mod doctor;
+mod gate;
+mod init;
+mod init_files;
+mod inspect;
+mod maintain;
+mod promote;
+mod run;
+mod score;
+mod shell;
+mod snapshot;
+mod train;
+
+use karat_core::{Exit, Failure};
+
+use crate::{args::Command, context::Session};
+
+/// Runs one command.
+pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(args) => init::run(session, &args),
+        Command::Run(args) => run::run(session, &args),
+        Command::Snapshot(args) => snapshot::run(session, &args),
+        Command::Check(args) => check::run(session, &args),
+        Command::Train(args) => train::run(session, &args),
+        Command::Score(args) => score::run(session, &args),
+        Command::Compare(args) => compare::run(session, &args),
+        Command::Gate(args) => gate::run(session, &args),
+        Command::Promote(args) => promote::promote(session, &args),
+        Command::Rollback(args) => promote::rollback(session, &args),
+        Command::Runs(args) => inspect::runs(session, &args),
+        Command::Show(args) => inspect::show(session, &args),
+        Command::Alias(args) => inspect::alias(session, &args),
+        Command::Verify(args) => maintain::verify(session, &args),
+        Command::Gc(args) => maintain::gc(session, &args),
+        Command::Doctor => doctor::run(session),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man => shell::man(),
+    }
+}

@@ -1,0 +1,55 @@
+//! `karat check`: ask the checks of a dataset.
+
+use karat_core::{Exit, Failure, Finding, Outcome};
+use karat_store::Access;
+
+use crate::{args::CheckArgs, context::Session, render::table::TextTable};
+
+pub(crate) fn run(session: &Session, args: &CheckArgs) -> Result<Exit, Failure> {
+    let project = session.project()?;
+    let name = args.dataset.as_ref().unwrap_or(&project.train.dataset);
+    let dataset = project.dataset(name)?;
+    let schema = session.schema(&project, name)?;
+    let workshop = session.open(Access::ReadWrite)?;
+    let lab = session.lab(&workshop);
+    let frozen = lab.freeze(&mut session.observer(), dataset, schema)?;
+    let checked = lab.check(&mut session.observer(), &project, &frozen)?;
+
+    let count =
+        |outcome: Outcome| checked.findings.iter().filter(|it| it.outcome == outcome).count();
+    let outcome = checked.outcome();
+    let paint = session.with_screen(|screen| screen.stdout_paint());
+    let mut table =
+        TextTable::new(&["column", "type", "missing", "distinct", "min", "max", "mean"]);
+    for column in &checked.profile.columns {
+        #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+        let missing = column.n_missing as f64 / checked.profile.n_rows.max(1) as f64;
+        let number =
+            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| format!("{it:.4}"));
+        let distinct =
+            if column.distinct_is_exact { String::new() } else { "at least ".to_owned() };
+        table.row(vec![
+            column.name.clone(),
+            column.ty.word().to_owned(),
+            format!("{:.2} %", 100.0 * missing),
+            format!("{distinct}{}", karat_core::thousands(column.n_distinct)),
+            number(column.min),
+            number(column.max),
+            number(column.mean),
+        ]);
+    }
+    session.text(&format!(
+        "\n{}\n\nchecks of {}: {}  ({} hold, {} warn, {} fail)",
+        table.text(),
+        frozen.located.snapshot.label(),
+        paint.outcome(outcome),
+        count(Outcome::Pass),
+        count(Outcome::Warn),
+        failures(&checked.findings),
+    ));
+    Ok(outcome.exit())
+}
+
+fn failures(findings: &[Finding]) -> usize {
+    findings.iter().filter(|it| Outcome::Warn < it.outcome).count()
+}

@@ -1,0 +1,194 @@
+//! `karat init`: look at a stranger's file and write a project that runs as it stands.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use karat_core::{
+    ColumnType, DatasetSpec, Exit, Failure, FeatureKind, Name, Role, Schema, Task,
+    port::{Located, Tables},
+    profile::{ColumnProfile, Profile},
+    thousands,
+};
+use karat_table::ArrowTables;
+
+use super::init_files::{Found, gate_toml, project_toml};
+use crate::{
+    args::InitArgs,
+    context::{POLICY_FILE, PROJECT_FILE, Session},
+};
+
+/// Values up to which a column is offered as a family of slices.
+const SLICE_VALUES_MAX: u64 = 20;
+/// Families of slices written.
+const SLICE_FAMILIES_MAX: usize = 3;
+/// Classes up to which a number is taken for a class label.
+const CLASS_VALUES_MAX: u64 = 20;
+
+pub(crate) fn run(session: &Session, args: &InitArgs) -> Result<Exit, Failure> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => name_of(&args.project),
+    };
+    let schema_file = format!("schema/{name}.toml");
+    for file in [PROJECT_FILE, POLICY_FILE, schema_file.as_str()] {
+        let path = args.project.join(file);
+        if path.exists() {
+            return Err(Failure::new(
+                "init-exists",
+                Exit::Usage,
+                format!("`{}` exists and is not overwritten", path.display()),
+            )
+            .hint("remove it, or name another folder"));
+        }
+    }
+    let data = pattern_from(&args.project, &args.data)?;
+    let (profile, schema) = look(session, &name, &args.data, &args.label)?;
+    let label = schema.expect_column(&args.label, "`--label`")?;
+    let counted = profile.columns.iter().find(|it| it.name == label.name);
+    let task = task_of(label.ty, counted);
+    let found = Found {
+        name: name.to_string(),
+        data,
+        label: label.name.clone(),
+        label_is_int: label.ty == ColumnType::Int,
+        task,
+        n_rows: profile.n_rows,
+        time: schema.names(Role::Time).next().map(str::to_owned),
+        slices: slices(&schema, &profile),
+        has_key: schema.keys().next().is_some() || schema.names(Role::Group).next().is_some(),
+        label_mean: counted.and_then(|it| it.mean),
+    };
+    karat_store::write_durably(&args.project.join(&schema_file), with_header(&schema).as_bytes())?;
+    karat_store::write_durably(&args.project.join(POLICY_FILE), gate_toml(&found).as_bytes())?;
+    // Last: a folder with `karat.toml` is a project.
+    karat_store::write_durably(&args.project.join(PROJECT_FILE), project_toml(&found).as_bytes())?;
+
+    let dir = args.project.display();
+    let roles = |role: Role| schema.names(role).collect::<Vec<_>>().join(", ");
+    let mut lines = vec![format!(
+        "{} rows, {} columns, label `{}` ({})",
+        thousands(profile.n_rows),
+        schema.columns.len(),
+        found.label,
+        found.task_word()
+    )];
+    for role in [Role::Key, Role::Time, Role::Group, Role::Weight, Role::Ignore, Role::Feature] {
+        let names = roles(role);
+        if !names.is_empty() {
+            lines.push(format!("  {:<8} {names}", format!("{role:?}").to_lowercase()));
+        }
+    }
+    lines.push(format!("wrote {dir}/{PROJECT_FILE}, {dir}/{POLICY_FILE}, {dir}/{schema_file}"));
+    lines.push(format!("next     read {dir}/{schema_file}: mark columns known only after the event with `known_after = true`"));
+    lines.push(format!("         karat -C {dir} check"));
+    lines.push(format!("         karat -C {dir} run"));
+    session.text(&lines.join("\n"));
+    session.json(&serde_json::json!({ "event": "initialised", "project": args.project, "n_rows": profile.n_rows, "task": found.task }));
+    Ok(Exit::Pass)
+}
+
+/// Counts the data once, in a folder that is gone afterwards: a project that could not be made leaves nothing behind.
+fn look(
+    session: &Session,
+    name: &Name,
+    data: &str,
+    label: &str,
+) -> Result<(Profile, Schema), Failure> {
+    let scratch = std::env::temp_dir();
+    let tables = ArrowTables::new(session.n_threads(), scratch);
+    let here = std::path::absolute(".").map_err(|error| {
+        Failure::new("input-invalid", Exit::Usage, "the current folder is gone").because(&error)
+    })?;
+    let files = vec![data.to_owned()];
+    let mut schema = tables.infer_schema(&here, &files, Some(label))?;
+    let dataset =
+        DatasetSpec { name: name.clone(), files, schema: String::new(), splits: BTreeMap::new() };
+    let (snapshot, _) = tables.snapshot(&here, &dataset, &schema, &[], &mut |_, _| {})?;
+    let located = Located { snapshot, schema: schema.clone(), dataset, root: here };
+    let profile = tables.measure(&located, None, &mut |_, _| {})?;
+    for column in &mut schema.columns {
+        let Some(counted) = profile.columns.iter().find(|it| it.name == column.name) else {
+            continue;
+        };
+        if column.role == Role::Feature && counted.n_distinct <= 1 {
+            column.role = Role::Ignore;
+        }
+        // Whole numbers with few values are more often codes than quantities only when they are text; left numeric.
+        if column.ty == ColumnType::Bool {
+            column.kind = Some(FeatureKind::Categorical).filter(|_| column.role == Role::Feature);
+        }
+    }
+    Ok((profile, schema))
+}
+
+fn task_of(ty: ColumnType, counted: Option<&ColumnProfile>) -> Task {
+    let n = counted.map_or(0, |it| it.n_distinct);
+    match ty {
+        ColumnType::Bool => Task::Binary,
+        ColumnType::Float | ColumnType::Time => Task::Regression,
+        ColumnType::Int if CLASS_VALUES_MAX < n => Task::Regression,
+        ColumnType::Int | ColumnType::Text if n <= 2 => Task::Binary,
+        ColumnType::Int | ColumnType::Text => Task::Multiclass,
+    }
+}
+
+fn slices(schema: &Schema, profile: &Profile) -> Vec<String> {
+    schema
+        .columns
+        .iter()
+        .filter(|it| {
+            it.role == Role::Feature && matches!(it.ty, ColumnType::Text | ColumnType::Bool)
+        })
+        .filter(|it| {
+            profile.columns.iter().any(|found| {
+                found.name == it.name && (2..=SLICE_VALUES_MAX).contains(&found.n_distinct)
+            })
+        })
+        .map(|it| it.name.clone())
+        .take(SLICE_FAMILIES_MAX)
+        .collect()
+}
+
+fn with_header(schema: &Schema) -> String {
+    format!(
+        "# Written by `karat init` from what it saw; edit it, it is never overwritten.\n\
+         # role: feature, label, key, group, weight, time, ignore.  type: bool, int, float, text, time.\n\
+         # More constraints: missing_max = 0.01, min = 0, max = 10, domain = [\"a\", \"b\"], unique = true,\n\
+         # known_after = true (known only after the event: never a feature), kind = \"categorical\" for numeric codes.\n\n{}",
+        schema.to_toml()
+    )
+}
+
+fn name_of(project: &Path) -> Name {
+    let folder = std::path::absolute(project).ok();
+    let text =
+        folder.as_deref().and_then(Path::file_name).and_then(|it| it.to_str()).unwrap_or("project");
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '-' })
+        .collect();
+    plain
+        .trim_matches('-')
+        .parse()
+        .unwrap_or_else(|_| "project".parse().expect("a plain word is a name"))
+}
+
+/// The data's path as `karat.toml` says it: relative to the project where the data lies inside it, else absolute.
+fn pattern_from(project: &Path, data: &str) -> Result<String, Failure> {
+    let refuse = |error: std::io::Error| {
+        Failure::new("input-invalid", Exit::Usage, format!("`{data}` is not a path"))
+            .because(&error)
+    };
+    let (project, data): (PathBuf, PathBuf) =
+        (std::path::absolute(project).map_err(refuse)?, std::path::absolute(data).map_err(refuse)?);
+    let inside = data.strip_prefix(&project).unwrap_or(&data);
+    inside.to_str().map(|it| it.replace('\\', "/")).ok_or_else(|| {
+        Failure::new(
+            "input-invalid",
+            Exit::Usage,
+            format!("`{}` is not valid UTF-8", inside.display()),
+        )
+    })
+}

@@ -1,0 +1,194 @@
+//! The files that `karat init` writes: commented, and running as they stand.
+
+use karat_core::{Task, thousands};
+
+/// What was seen in the data.
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) data: String,
+    pub(crate) label: String,
+    pub(crate) label_is_int: bool,
+    pub(crate) task: Task,
+    pub(crate) n_rows: u64,
+    pub(crate) time: Option<String>,
+    pub(crate) slices: Vec<String>,
+    pub(crate) has_key: bool,
+    pub(crate) label_mean: Option<f64>,
+}
+
+impl Found {
+    /// The task in one word.
+    pub(crate) fn task_word(&self) -> &'static str {
+        match self.task {
+            Task::Binary => "binary",
+            Task::Multiclass => "multiclass",
+            Task::Regression => "regression",
+        }
+    }
+}
+
+/// `karat.toml`.
+pub(crate) fn project_toml(found: &Found) -> String {
+    let Found { name, .. } = found;
+    let quoted_data = quote(&found.data);
+    let batch = match found.n_rows {
+        0..2_000 => 32,
+        2_000..50_000 => 128,
+        _ => 1024,
+    };
+    let epochs = if found.n_rows < 20_000 { 30 } else { 5 };
+    let by = if found.has_key {
+        "a hash of the key"
+    } else {
+        "a hash of the whole row (the schema names no key)"
+    };
+    let time = match &found.time {
+        Some(column) => format!(
+            "# Column `{column}` is a time. Where the model will be used on later rows, judge it on later rows:\n\
+             #   train   = {{ time = [\"\", \"2024-01-01\"] }}\n\
+             #   holdout = {{ time = [\"2024-01-01\", \"\"] }}\n"
+        ),
+        None => String::new(),
+    };
+    let slices = if found.slices.is_empty() {
+        "# [slice]\n# late_evening = { where = \"hour >= 17\" }      # rows for which an SQL predicate holds\n".to_owned()
+    } else {
+        let lines: Vec<String> = found
+            .slices
+            .iter()
+            .map(|column| format!("{} = {{ values = {} }}", slice_name(column), quote(column)))
+            .collect();
+        format!(
+            "[slice]\n{}\n# late_evening = {{ where = \"hour >= 17\" }}      # rows for which an SQL predicate holds\n",
+            lines.join("\n")
+        )
+    };
+    let task = if found.label_is_int {
+        format!(
+            "task = \"{}\"                     # the label is a whole number: binary, multiclass or regression\n",
+            found.task_word()
+        )
+    } else {
+        format!("# task = \"{}\"                   # as the label's type says\n", found.task_word())
+    };
+    format!(
+        r#"# Written by `karat init`. Every line that starts with `# name =` shows a default.
+version = 1
+
+[project]
+name = "{name}"
+
+# {rows} rows when this was written. A pattern may name many files: Parquet, CSV (plain, .gz, .zst), JSON lines, Arrow.
+[dataset.{name}]
+files = {quoted_data}
+schema = "schema/{name}.toml"
+
+# Disjoint parts of the rows, by rule. `hash` takes percentages of {by}: a row keeps its place when
+# rows are added. `where` takes an SQL predicate.
+{time}[split.{name}]
+train = {{ hash = [0, 70] }}
+eval = {{ hash = [70, 80] }}            # early stopping looks at these
+holdout = {{ hash = [80, 100] }}        # the gate looks at these, training never does
+
+# Subsets of rows that the report shows and the gate can guard.
+{slices}
+[train]
+dataset = "{name}"
+model = "mlp"                          # or "linear"
+hidden = [128, 64]
+{task}seed = 7
+epochs = {epochs}
+batch_size = {batch}
+early_stopping = 5                     # evaluations without gain; 0 = off
+# learning_rate = 0.001
+# weight_decay = 0.01
+# dropout = 0.0
+# class_weights = "none"               # or "balanced", or {{ "yes" = 3.0 }}
+# device = "auto"
+
+[score]
+split = "holdout"
+# quarantine_max = 0.0                 # share of rows that may fail to be scored
+"#,
+        rows = thousands(found.n_rows),
+    )
+}
+
+/// `gate.toml`.
+pub(crate) fn gate_toml(found: &Found) -> String {
+    let (floor, change, slices) = match found.task {
+        Task::Binary => (
+            "metric = \"auc\"\nmin = 0.6                              # 0.5 is chance; raise it to what you need",
+            "metric = \"auc\"",
+            "max_regression = { absolute = 0.01 }",
+        ),
+        Task::Multiclass => (
+            "metric = \"accuracy\"\nmin = 0.5                              # raise it to what you need",
+            "metric = \"accuracy\"",
+            "max_regression = { absolute = 0.01 }",
+        ),
+        Task::Regression => (
+            "metric = \"r2\"\nmin = 0.1                              # 0 is predicting the mean; raise it to what you need",
+            "metric = \"rmse\"",
+            "max_regression = { relative = 0.02 }",
+        ),
+    };
+    let family = match found.slices.first() {
+        Some(column) => format!(
+            "\n[[gate.release.rule]]\nname = \"not worse for any {column}\"\n{change}\nslices = [\"{}=*\"]                     # every value with enough rows\n{}\nn_rows_min = 200\n",
+            slice_name(column),
+            slices.replace("0.01", "0.05").replace("0.02", "0.10"),
+        ),
+        None => String::new(),
+    };
+    let alarm = match found.task {
+        Task::Regression => String::new(),
+        _ => format!(
+            "\n[[gate.release.rule]]\nname = \"too good to be true\"            # a leak looks like a miracle\n{change}\nmax_improvement = {{ absolute = 0.10 }}\nseverity = \"warn\"\n"
+        ),
+    };
+    let mean = match (found.task, found.label_mean) {
+        (Task::Regression, Some(mean)) => {
+            format!("# The label's mean was {mean:.4} when this was written.\n")
+        }
+        (Task::Binary, Some(mean)) => format!(
+            "# The label was positive in {:.1} % of the rows when this was written.\n",
+            100.0 * mean
+        ),
+        _ => String::new(),
+    };
+    format!(
+        r#"# Written by `karat init`: the policy. In CI it is read from the base branch.
+# A rule compares an interval with its bound, never a point: pass, fail, or inconclusive with the rows still needed.
+{mean}version = 1
+
+[gate.release]
+baseline = "@champion"                 # an alias, a version "@3", "naive", or "none"
+reliability = 0.95                     # each one-sided decision is right this often
+without_baseline = "absolute-rules-only"   # the first version has nothing to be compared with; "fail" refuses it
+inconclusive = "block"                 # or "allow"
+
+[[gate.release.rule]]
+name = "good enough"
+{floor}
+
+[[gate.release.rule]]
+name = "not worse"
+{change}
+{slices}
+{family}{alarm}"#
+    )
+}
+
+fn quote(text: &str) -> String {
+    serde_json::Value::String(text.to_owned()).to_string()
+}
+
+/// A column's name as a slice's name.
+fn slice_name(column: &str) -> String {
+    let plain: String = column
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' })
+        .collect();
+    plain.trim_start_matches('_').chars().take(64).collect()
+}

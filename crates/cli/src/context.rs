@@ -1,0 +1,214 @@
+//! What a command is given: the project, the store and the adapters, opened when first needed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use karat_core::{
+    Document, Event, Exit, Failure, Name, Observer, Project, Schema, policy::Policy, schema,
+};
+use karat_engine::BurnEngine;
+use karat_pipeline::Lab;
+use karat_store::{Access, Store};
+use karat_table::ArrowTables;
+
+use crate::{args::Common, env, render::Screen, signals::StopFlag};
+
+/// Name of the project file.
+pub(crate) const PROJECT_FILE: &str = "karat.toml";
+/// Name of the policy file.
+pub(crate) const POLICY_FILE: &str = "gate.toml";
+/// Name of the state folder.
+pub(crate) const STATE_DIR: &str = ".karat";
+
+/// One invocation.
+pub(crate) struct Session {
+    pub(crate) common: Common,
+    pub(crate) stop: StopFlag,
+    screen: Mutex<Screen>,
+}
+
+/// A project that was opened: files, store, adapters.
+pub(crate) struct Workshop {
+    pub(crate) root: PathBuf,
+    pub(crate) store: Store,
+    tables: ArrowTables,
+    engine: BurnEngine,
+    parallel: Rayon,
+}
+
+/// The gate's resampling on rayon's threads.
+pub(crate) struct Rayon;
+
+impl karat_gate::Parallel for Rayon {
+    fn for_each(&self, n: usize, work: &(dyn Fn(usize) + Sync)) {
+        use rayon::prelude::{IntoParallelIterator, ParallelIterator};
+        (0..n).into_par_iter().for_each(work);
+    }
+}
+
+impl Session {
+    pub(crate) fn new(common: &Common) -> Self {
+        Self {
+            common: common.clone(),
+            stop: StopFlag::listen(),
+            screen: Mutex::new(Screen::new(common)),
+        }
+    }
+
+    /// An observer that shows events as they come.
+    pub(crate) fn observer(&self) -> impl Observer + '_ {
+        Shown(&self.screen)
+    }
+
+    /// Shows an error.
+    pub(crate) fn failed(&self, failure: &Failure) {
+        self.with_screen(|screen| screen.failed(failure));
+    }
+
+    /// Writes a finished text to stdout; nothing in `--json`, where the events are the output.
+    pub(crate) fn text(&self, text: &str) {
+        self.with_screen(|screen| screen.text(text));
+    }
+
+    /// Writes one JSON value: the output of a command in `--json`.
+    pub(crate) fn json(&self, value: &serde_json::Value) {
+        self.with_screen(|screen| screen.json(value));
+    }
+
+    pub(crate) fn with_screen<T>(&self, work: impl FnOnce(&mut Screen) -> T) -> T {
+        work(&mut self.screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// The project's folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.common.dir
+    }
+
+    fn read(&self, name: &str) -> Result<String, Failure> {
+        let path = self.root().join(name);
+        std::fs::read_to_string(&path).map_err(|error| {
+            let failure = Failure::new(
+                "config-unreadable",
+                Exit::Usage,
+                format!("cannot read `{}`", path.display()),
+            )
+            .because(&error);
+            if error.kind() == std::io::ErrorKind::NotFound && name == PROJECT_FILE {
+                failure
+                    .hint("`karat -C DIR …` names the folder of `karat.toml`")
+                    .hint("`karat init DIR --data FILE --label COLUMN` writes one")
+            } else {
+                failure
+            }
+        })
+    }
+
+    /// `karat.toml` with every `--set` and flag applied.
+    pub(crate) fn project(&self) -> Result<Project, Failure> {
+        let mut document = Document::parse(PROJECT_FILE, self.read(PROJECT_FILE)?)?;
+        for assignment in self.common.set.iter().filter(|it| !it.starts_with("gate.")) {
+            document.set(assignment)?;
+        }
+        let mut project = Project::read(&document)?;
+        if let Some(device) = &self.common.device {
+            project.train.device.clone_from(device);
+        }
+        if let Some(threads) = self.common.threads {
+            project.train.threads = threads;
+        }
+        Ok(project)
+    }
+
+    /// `gate.toml` with every `--set gate.…` applied.
+    pub(crate) fn policy(&self) -> Result<Policy, Failure> {
+        let mut document = Document::parse(POLICY_FILE, self.read(POLICY_FILE)?)?;
+        for assignment in self.common.set.iter().filter(|it| it.starts_with("gate.")) {
+            document.set(assignment)?;
+        }
+        Policy::read(&document)
+    }
+
+    /// The schema file of a dataset.
+    pub(crate) fn schema(&self, project: &Project, dataset: &Name) -> Result<Schema, Failure> {
+        let dataset = project.dataset(dataset)?;
+        let text = self.read(&dataset.schema).map_err(|failure| {
+            failure.hint(format!(
+                "`karat snapshot {} --infer-schema` writes it from the data",
+                dataset.name
+            ))
+        })?;
+        schema::read(&Document::parse(dataset.schema.as_str(), text)?)
+    }
+
+    /// Opens the store and the adapters.
+    pub(crate) fn open(&self, access: Access) -> Result<Workshop, Failure> {
+        let dir = self.root().join(STATE_DIR);
+        if access == Access::ReadOnly && !dir.exists() {
+            return Err(Failure::new(
+                "store-absent",
+                Exit::Usage,
+                format!("`{}` does not exist: nothing has been run here", dir.display()),
+            )
+            .hint("`karat run` does everything from snapshot to promotion"));
+        }
+        let store = Store::open(&dir, access)?;
+        let threads = self.n_threads();
+        // One pool for the whole process. It exists already only when a command opens two workshops.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let tables = ArrowTables::new(threads, store.dir().join("tmp"));
+        Ok(Workshop {
+            root: self.root().to_owned(),
+            store,
+            tables,
+            engine: BurnEngine::default(),
+            parallel: Rayon,
+        })
+    }
+
+    /// Threads this process computes with.
+    pub(crate) fn n_threads(&self) -> usize {
+        match self.common.threads {
+            Some(threads) if 0 < threads => threads,
+            _ => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+
+    /// The lab that commands work in.
+    pub(crate) fn lab<'a>(&'a self, workshop: &'a Workshop) -> Lab<'a> {
+        Lab {
+            root: &workshop.root,
+            store: &workshop.store,
+            tables: &workshop.tables,
+            engine: &workshop.engine,
+            parallel: &workshop.parallel,
+            clock: &env::now,
+            stop: &self.stop,
+            tool: TOOL.to_owned(),
+            code: env::code_version(&workshop.root),
+            actor: env::actor(),
+        }
+    }
+}
+
+/// Name and version, as recorded with every run.
+pub(crate) const TOOL: &str = concat!("karat ", env!("CARGO_PKG_VERSION"));
+
+impl Workshop {
+    pub(crate) fn engine(&self) -> &BurnEngine {
+        &self.engine
+    }
+
+    pub(crate) fn tables(&self) -> &ArrowTables {
+        &self.tables
+    }
+}
+
+struct Shown<'a>(&'a Mutex<Screen>);
+
+impl Observer for Shown<'_> {
+    fn observe(&mut self, event: Event) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).event(&event);
+    }
+}

@@ -1,0 +1,47 @@
+//! Every environment variable that is read, and the clock. Nothing else in the workspace looks at either.
+
+use std::{path::Path, process::Command, time::SystemTime};
+
+use karat_core::{Timestamp, summary::CodeVersion};
+
+/// Any value switches colour off (<https://no-color.org>).
+pub(crate) const NO_COLOR: &str = "NO_COLOR";
+/// Who acts, for histories; else `USER`.
+pub(crate) const ACTOR: &str = "KARAT_ACTOR";
+/// The person at the machine.
+pub(crate) const USER: &str = "USER";
+/// The person whose change GitHub is running.
+pub(crate) const GITHUB_ACTOR: &str = "GITHUB_ACTOR";
+
+fn read(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether colour is unwanted.
+pub(crate) fn no_color() -> bool {
+    read(NO_COLOR).is_some()
+}
+
+/// Who acts.
+pub(crate) fn actor() -> String {
+    [ACTOR, GITHUB_ACTOR, USER].into_iter().find_map(read).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// The time.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The git state of `dir`; empty outside a work tree or without git.
+pub(crate) fn code_version(dir: &Path) -> CodeVersion {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(dir).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "HEAD"]).filter(|it| it.len() == 40) else {
+        return CodeVersion::default();
+    };
+    let is_dirty = git(&["status", "--porcelain", "--untracked-files=no"]).map(|it| !it.is_empty());
+    CodeVersion { commit: Some(commit), is_dirty }
+}

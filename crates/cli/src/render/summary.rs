@@ -1,0 +1,231 @@
+//! The closing screen: what was judged, how it came out, what changed, where the report lies, what to try next. Fits one
+//! screen of 50 lines.
+
+use std::collections::BTreeMap;
+
+use karat_core::{
+    Finding, Outcome,
+    metric::Metric,
+    summary::RunSummary,
+    thousands,
+    verdict::{Cell, Report},
+};
+
+use super::{
+    Paint,
+    table::{TextTable, beside},
+};
+
+/// Lines of slices shown a family; the rest are in the report.
+const SLICES_SHOWN: usize = 16;
+/// Findings shown; the rest are in the report.
+const FINDINGS_SHOWN: usize = 12;
+
+/// The closing screen of `run` and `gate`.
+pub(crate) fn render(
+    summary: &RunSummary,
+    report_at: Option<&str>,
+    next: &[String],
+    paint: Paint,
+) -> String {
+    let mut lines = vec![String::new()];
+    let splits: Vec<String> = summary
+        .data
+        .splits
+        .iter()
+        .map(|(name, n_rows, _)| format!("{name} {}", thousands(*n_rows)))
+        .collect();
+    lines.push(format!(
+        "data     {}  {} rows in {} files  ({})",
+        paint.bold(&summary.data.snapshot),
+        thousands(summary.data.n_rows),
+        summary.data.n_files,
+        splits.join(", ")
+    ));
+    if let Some(train) = &summary.train {
+        let version = paint.bold(&train.version);
+        lines.push(format!(
+            "model    {version}  {}, {} parameters, {} updates over {} rows, seed {}, {}",
+            architecture(&train.spec),
+            thousands(train.n_parameters),
+            thousands(train.n_updates),
+            thousands(train.n_rows),
+            train.seed,
+            train.device
+        ));
+    }
+    if let Some(verdict) = &summary.verdict {
+        lines.push(String::new());
+        lines.extend(metrics(&verdict.report, &verdict.candidate, &verdict.baseline, paint));
+        lines.push(String::new());
+        let against = match (verdict.is_unbaselined, verdict.baseline.as_str()) {
+            (true, _) => "no baseline yet, absolute rules only".to_owned(),
+            (false, baseline) => format!("against {baseline}"),
+        };
+        lines.push(format!(
+            "gate `{}`: {}  ({} at reliability {}, {against})",
+            verdict.gate,
+            paint.bold(&paint.outcome(verdict.outcome)),
+            verdict.candidate,
+            verdict.reliability
+        ));
+        lines.extend(findings(&verdict.findings, paint));
+    }
+    if let Some(promotion) = &summary.promotion {
+        lines.push(String::new());
+        let to = promotion.to.as_deref().unwrap_or("nothing");
+        lines.push(match (promotion.is_moved, &promotion.from) {
+            (true, Some(from)) => format!(
+                "{} -> {}  (was {from}; {})",
+                promotion.alias,
+                paint.bold(to),
+                promotion.reason
+            ),
+            (true, None) => {
+                format!("{} -> {}  ({})", promotion.alias, paint.bold(to), promotion.reason)
+            }
+            (false, _) if promotion.reason == "already there" => {
+                format!("{} -> {}  (already there)", promotion.alias, paint.bold(to))
+            }
+            (false, _) => format!(
+                "{} still points to {}: {}",
+                promotion.alias,
+                paint.bold(to),
+                promotion.reason
+            ),
+        });
+    }
+    if let Some(at) = report_at {
+        lines.push(format!("report   {at}"));
+    }
+    for (i, hint) in next.iter().enumerate() {
+        lines.push(format!("{}{hint}", if i == 0 { "next     " } else { "         " }));
+    }
+    lines.join("\n")
+}
+
+fn architecture(spec: &serde_json::Value) -> String {
+    let model = &spec["model"];
+    let kind = model["kind"].as_str().unwrap_or("model");
+    match model["hidden"].as_array() {
+        Some(hidden) => {
+            let widths: Vec<String> = hidden.iter().map(ToString::to_string).collect();
+            format!("{kind} {}", widths.join("-"))
+        }
+        None => kind.to_owned(),
+    }
+}
+
+/// The metric that says most, per task.
+fn leading(report: &Report) -> Option<Metric> {
+    [Metric::Auc, Metric::R2, Metric::Accuracy]
+        .into_iter()
+        .find(|metric| {
+            report.cells.iter().any(|cell| cell.metric == *metric && cell.slice == "all")
+        })
+        .or_else(|| report.cells.first().map(|cell| cell.metric))
+}
+
+fn metrics(report: &Report, candidate: &str, baseline: &str, paint: Paint) -> Vec<String> {
+    let has_baseline = report.cells.iter().any(|cell| cell.baseline.is_some());
+    let mut lines = Vec::new();
+    let header: Vec<&str> = if has_baseline {
+        vec!["all rows", candidate, "", baseline, "better by", ""]
+    } else {
+        vec!["all rows", candidate, ""]
+    };
+    let mut all = TextTable::new(&header);
+    for cell in report.cells.iter().filter(|cell| cell.slice == "all") {
+        let mut row =
+            vec![cell.metric.word().to_owned(), value(cell.value), interval(cell.interval)];
+        if has_baseline {
+            row.extend([
+                value(cell.baseline),
+                signed(cell.improvement),
+                interval(cell.improvement_interval),
+            ]);
+        }
+        all.row(row);
+    }
+    let Some(metric) = leading(report) else { return lines };
+    let mut families: BTreeMap<&str, Vec<&Cell>> = BTreeMap::new();
+    for cell in report.cells.iter().filter(|cell| cell.metric == metric && cell.slice != "all") {
+        families.entry(cell.slice.split('=').next().unwrap_or_default()).or_default().push(cell);
+    }
+    // `month` before `carrier`: shorter families first, so that the longest stands at the right edge.
+    let mut families: Vec<_> = families.into_iter().collect();
+    families.sort_by_key(|(name, cells)| (cells.len(), *name));
+    let mut blocks = vec![all.lines()];
+    let mut below = Vec::new();
+    for (name, mut cells) in families {
+        natural(&mut cells);
+        let title = format!("{} by {name}", metric.word());
+        let mut table = TextTable::new(&[title.as_str(), "", "", "rows"]);
+        for cell in cells.iter().take(SLICES_SHOWN) {
+            let label = cell.slice.split_once('=').map_or(cell.slice.as_str(), |(_, it)| it);
+            table.row(vec![
+                label.to_owned(),
+                value(cell.value),
+                interval(cell.interval),
+                thousands(cell.n_rows),
+            ]);
+        }
+        let mut block = table.lines();
+        if SLICES_SHOWN < cells.len() {
+            block.push(paint.dim(&format!("and {} more", cells.len() - SLICES_SHOWN)));
+        }
+        below.push(block);
+    }
+    lines.extend(blocks.remove(0));
+    if !below.is_empty() {
+        lines.push(String::new());
+        lines.extend(beside(&below));
+    }
+    lines
+}
+
+/// Numbers by value, everything else by text.
+fn natural(cells: &mut [&Cell]) {
+    let key = |cell: &Cell| {
+        let label = cell.slice.split_once('=').map_or("", |(_, it)| it).to_owned();
+        (label.parse::<i64>().unwrap_or(i64::MAX), label)
+    };
+    cells.sort_by_key(|cell| key(cell));
+}
+
+fn findings(findings: &[Finding], paint: Paint) -> Vec<String> {
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|it| std::cmp::Reverse(it.outcome));
+    let mut table = TextTable::bare();
+    for finding in sorted.iter().take(FINDINGS_SHOWN) {
+        table.row(vec![
+            format!("  {}", paint.outcome(finding.outcome)),
+            finding.rule.clone(),
+            finding.subject.clone(),
+            finding.message.clone(),
+        ]);
+    }
+    let mut lines = table.lines();
+    if FINDINGS_SHOWN < sorted.len() {
+        let rest = &sorted[FINDINGS_SHOWN..];
+        let worst = rest.iter().map(|it| it.outcome).max().unwrap_or(Outcome::Pass);
+        lines.push(paint.dim(&format!(
+            "  and {} more, the worst of them: {}",
+            rest.len(),
+            worst.word()
+        )));
+    }
+    lines
+}
+
+pub(crate) fn value(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |it| format!("{it:.4}"))
+}
+
+fn signed(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |it| format!("{it:+.4}"))
+}
+
+pub(crate) fn interval(interval: Option<[f64; 2]>) -> String {
+    interval.map_or_else(String::new, |[low, high]| format!("[{low:.4}, {high:.4}]"))
+}

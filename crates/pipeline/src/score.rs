@@ -1,0 +1,277 @@
+//! Step `score`: a model version and rows in, predictions out.
+
+use std::{collections::BTreeMap, path::Path};
+
+use karat_core::{
+    DatasetSpec, Digest, Event, Exit, Failure, Name, Observer, Project, ScoredRows, SplitSpec,
+    Step,
+    port::{Located, ScoreRequest, ScoreSummary},
+    thousands,
+};
+use serde_json::json;
+
+use crate::{
+    Lab, ModelManifest,
+    data::{Frozen, to_value},
+    lab::{Asked, Done},
+};
+
+/// Predictions in the store.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// `predictions.parquet`.
+    pub predictions: Digest,
+    /// Counts, and what rows they are about.
+    pub summary: ScoreSummary,
+    /// All outputs by name.
+    pub outputs: BTreeMap<String, Digest>,
+}
+
+impl Lab<'_> {
+    /// Scores the gate's split of `frozen` with the model called `manifest_digest`.
+    pub fn score(
+        &self,
+        observer: &mut dyn Observer,
+        project: &Project,
+        frozen: &Frozen,
+        manifest_digest: &Digest,
+        label: &str,
+    ) -> Result<Scored, Failure> {
+        let manifest = ModelManifest::open(self, manifest_digest)?;
+        let split = gate_split(project, &frozen.located.dataset)?;
+        let asked = Asked {
+            step: Step::Score,
+            subject: format!(
+                "split `{}` of {} with {label}",
+                split.0,
+                frozen.located.snapshot.label()
+            ),
+            spec: json!({
+                "split": to_value(split.1)?,
+                "slices": to_value(&project.slices)?,
+                "score": to_value(&project.score)?,
+            }),
+            inputs: BTreeMap::from([
+                ("model".to_owned(), *manifest_digest),
+                ("snapshot".to_owned(), frozen.digest),
+            ]),
+            seed: None,
+            device: self.engine.device_class(&project.train.device)?,
+            total: None,
+        };
+        let recorded = self.step(observer, asked, |_, observer| {
+            let staged = self.store.staging("predictions.parquet")?;
+            let quarantine = self.store.staging("quarantine.jsonl")?;
+            let weights = self.store.read(&manifest.weights)?;
+            let request = ScoreRequest {
+                split: Some(split),
+                slices: project.slices.iter().collect(),
+                batch_size: project.score.batch_size as usize,
+                out: staged.path(),
+                quarantine: quarantine.path(),
+                quarantine_max: project.score.quarantine_max,
+                metadata: vec![
+                    ("karat.model".to_owned(), manifest_digest.to_string()),
+                    ("karat.snapshot".to_owned(), frozen.digest.to_string()),
+                    ("karat.tool".to_owned(), self.tool.clone()),
+                ],
+            };
+            // The schema of *today's* files reads the rows; the plan of the model turns them into numbers.
+            let summary = self.stream(
+                observer,
+                &frozen.located,
+                &manifest,
+                &weights,
+                &request,
+                &project.train.device,
+            )?;
+            if summary.n_rows == 0 {
+                return Err(Failure::new(
+                    "split-empty",
+                    Exit::Nothing,
+                    format!(
+                        "split `{}` of {} has no rows",
+                        split.0,
+                        frozen.located.snapshot.label()
+                    ),
+                ));
+            }
+            let mut outputs = BTreeMap::new();
+            outputs.insert("predictions.parquet".to_owned(), self.store.publish(staged)?);
+            if 0 < summary.n_quarantined {
+                outputs.insert("quarantine.jsonl".to_owned(), self.store.publish(quarantine)?);
+            }
+            outputs.insert("score.json".to_owned(), self.put_json(&summary)?);
+            Ok(Done { outputs, metrics: to_value(&summary)?, summary: describe(&summary) })
+        })?;
+        Ok(Scored {
+            predictions: recorded.output("predictions.parquet")?,
+            summary: self.read_json(&recorded.output("score.json")?, "score summary")?,
+            outputs: recorded.outputs,
+        })
+    }
+
+    /// The labelled rows of stored predictions, after verifying the file's bytes.
+    pub fn scored_rows(&self, scored: &Scored) -> Result<ScoredRows, Failure> {
+        if !self.store.contains(&scored.predictions, true)? {
+            return Err(Failure::new(
+                "object-missing",
+                Exit::Run,
+                format!(
+                    "predictions `{}` are not in the store, or do not match their digest",
+                    scored.predictions.short()
+                ),
+            )
+            .hint("`karat verify` checks the whole store"));
+        }
+        self.tables.read_scored(&self.store.path(&scored.predictions))
+    }
+
+    /// Scores any files with a stored model into a file of the user's: `karat score`.
+    pub fn score_files(
+        &self,
+        observer: &mut dyn Observer,
+        manifest_digest: &Digest,
+        files: &[String],
+        out: &Path,
+        options: &ScoreOptions,
+    ) -> Result<ScoreSummary, Failure> {
+        let manifest = ModelManifest::open(self, manifest_digest)?;
+        let weights = self.store.read(&manifest.weights)?;
+        let dataset = DatasetSpec {
+            name: "input"
+                .parse()
+                .map_err(|error| Failure::new("internal", Exit::Run, format!("{error}")))?,
+            files: files.to_vec(),
+            schema: String::new(),
+            splits: BTreeMap::new(),
+        };
+        let schema = manifest.schema()?;
+        observer.observe(Event::StepStarted {
+            step: Step::Score,
+            subject: out.display().to_string(),
+            total: None,
+        });
+        let started = self.now();
+        let (snapshot, _) =
+            self.tables.snapshot(self.root, &dataset, &schema, &[], &mut |_, _| {})?;
+        let located = Located { snapshot, schema, dataset, root: self.root.to_owned() };
+        let folder = out.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = out.file_name().ok_or_else(|| {
+            Failure::new(
+                "out-invalid",
+                Exit::Usage,
+                format!("`{}` is not a file name", out.display()),
+            )
+        })?;
+        // Beside the target, so that the rename cannot cross a file system; the extension stays the last part,
+        // because it decides the format.
+        let scratch =
+            folder.join(format!(".karat-{}-{}", std::process::id(), name.to_string_lossy()));
+        let quarantine = folder.join(format!("{}.quarantine.jsonl", name.to_string_lossy()));
+        let request = ScoreRequest {
+            split: None,
+            slices: Vec::new(),
+            batch_size: options.batch_size as usize,
+            out: &scratch,
+            quarantine: &quarantine,
+            quarantine_max: options.quarantine_max,
+            metadata: vec![
+                ("karat.model".to_owned(), manifest_digest.to_string()),
+                ("karat.snapshot".to_owned(), located.snapshot.digest().to_string()),
+                ("karat.tool".to_owned(), self.tool.clone()),
+            ],
+        };
+        let result = self
+            .stream(observer, &located, &manifest, &weights, &request, &options.device)
+            .and_then(|summary| {
+                karat_store::move_durably(&scratch, out)?;
+                Ok(summary)
+            });
+        if result.is_err() {
+            // Whatever was half-written is of no use to anybody; that it could not be removed changes nothing.
+            let _ = std::fs::remove_file(&scratch);
+        }
+        let summary = result?;
+        observer.observe(Event::StepFinished {
+            step: Step::Score,
+            run: None,
+            is_cached: false,
+            seconds: self.seconds_since(started),
+            summary: describe(&summary),
+        });
+        Ok(summary)
+    }
+
+    fn stream(
+        &self,
+        observer: &mut dyn Observer,
+        located: &Located,
+        manifest: &ModelManifest,
+        weights: &[u8],
+        request: &ScoreRequest<'_>,
+        device: &str,
+    ) -> Result<ScoreSummary, Failure> {
+        let mut scoring = self.engine.open(&manifest.spec, &manifest.plan, weights, device)?;
+        let observer = std::sync::Mutex::new(observer);
+        let mut on_progress = |done, total| {
+            let mut observer = observer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            observer.observe(Event::Progress {
+                step: Step::Score,
+                done,
+                total,
+                note: String::new(),
+            });
+        };
+        self.tables.score(
+            located,
+            &manifest.plan,
+            request,
+            &mut |batch| scoring.score(batch),
+            &mut on_progress,
+            self.stop,
+        )
+    }
+}
+
+/// Options of `karat score`.
+#[derive(Clone, Debug)]
+pub struct ScoreOptions {
+    /// Rows handed to the device at once.
+    pub batch_size: u32,
+    /// Largest share of rows that may be quarantined.
+    pub quarantine_max: f64,
+    /// Device name.
+    pub device: String,
+}
+
+fn describe(summary: &ScoreSummary) -> String {
+    let quarantined = match summary.n_quarantined {
+        0 => String::new(),
+        n => format!(", {} quarantined", thousands(n)),
+    };
+    format!(
+        "{} rows, {} with a label{quarantined}",
+        thousands(summary.n_rows),
+        thousands(summary.n_labeled)
+    )
+}
+
+/// The split that the gate looks at.
+pub(crate) fn gate_split<'a>(
+    project: &'a Project,
+    dataset: &'a DatasetSpec,
+) -> Result<(&'a Name, &'a SplitSpec), Failure> {
+    dataset.splits.get_key_value(&project.score.split).ok_or_else(|| {
+        let near = karat_core::nearest(
+            project.score.split.as_str(),
+            dataset.splits.keys().map(Name::as_str),
+        );
+        Failure::new(
+            "split-unknown",
+            Exit::Usage,
+            format!("dataset `{}` declares no split `{}`", dataset.name, project.score.split),
+        )
+        .detail(format!("declared are `{}`", near.join("`, `")))
+    })
+}

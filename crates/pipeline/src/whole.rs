@@ -1,0 +1,153 @@
+//! The whole way: snapshot → check → train → score → gate → register → promote. One function, in reading order; every
+//! step is cached, so running it again is how a crash is recovered from.
+
+use std::collections::BTreeMap;
+
+use karat_core::{
+    Digest, Exit, Failure, Observer, Project, Schema,
+    policy::{Gate, Policy},
+    summary::{DataSummary, PromotionSummary, RunSummary},
+};
+use karat_store::Authority;
+
+use crate::{
+    Lab,
+    data::{Checked, Frozen},
+    gate::{Baseline, exit_of},
+    promote::CHAMPION,
+};
+
+/// What one pass came to.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// For reports and the closing screen.
+    pub summary: RunSummary,
+    /// What the process should end with.
+    pub exit: Exit,
+    /// Why it ended early, when it did; already part of `exit`.
+    pub refusal: Option<Failure>,
+    /// Files of all steps by name, for `--out` and `karat show`.
+    pub outputs: BTreeMap<String, Digest>,
+    /// The frozen data.
+    pub frozen: Frozen,
+}
+
+/// Whether a passing candidate is promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterPass {
+    /// Move the champion alias.
+    Promote,
+    /// Leave it (`--dry-run`).
+    Leave,
+}
+
+impl Lab<'_> {
+    /// Runs every step for `project` under `gate`.
+    pub fn run(
+        &self,
+        observer: &mut dyn Observer,
+        project: &Project,
+        schema: Schema,
+        policy: &Policy,
+        gate: &Gate,
+        after: AfterPass,
+    ) -> Result<Whole, Failure> {
+        let dataset = project.dataset(&project.train.dataset)?;
+        let frozen = self.freeze(observer, dataset, schema)?;
+        let checked = self.check(observer, project, &frozen)?;
+        let mut summary = self.summary(project, &frozen, &checked);
+        if let Some(refusal) = checked.refusal(&frozen) {
+            let exit = refusal.exit;
+            return Ok(Whole {
+                summary,
+                exit,
+                refusal: Some(refusal),
+                outputs: BTreeMap::new(),
+                frozen,
+            });
+        }
+
+        let trained = self.train(observer, project, &frozen)?;
+        let mut outputs = trained.outputs.clone();
+        summary.train = Some(trained.summary.clone());
+
+        let champion = CHAMPION
+            .parse()
+            .map_err(|error| Failure::new("internal", Exit::Run, format!("{error}")))?;
+        // What the alias was *before* judging: if anybody moves it meanwhile, the swap below fails.
+        let before = self.store.alias(&project.train.name, &champion)?;
+        let decided = self.decide(
+            observer,
+            project,
+            policy,
+            gate,
+            &frozen,
+            &trained.version,
+            &Baseline::AsDeclared,
+        )?;
+        let scored = self.score(
+            &mut karat_core::event::Silent,
+            project,
+            &frozen,
+            &trained.manifest_digest,
+            "",
+        )?;
+        outputs.extend(scored.outputs);
+        outputs.insert("verdict.json".to_owned(), decided.digest);
+
+        let exit = exit_of(&decided.verdict);
+        let pointed = before.as_ref().map(|it| format!("{}@{}", project.train.name, it.version));
+        let alias = format!("{}@{champion}", project.train.name);
+        let unmoved = |reason: String| PromotionSummary {
+            alias: alias.clone(),
+            from: pointed.clone(),
+            to: pointed.clone(),
+            is_moved: false,
+            reason,
+        };
+        let promotion = match (exit, after) {
+            (Exit::Pass, AfterPass::Promote) => self.promote_from(
+                observer,
+                &trained.version,
+                &champion,
+                Authority::Verdict(decided.digest),
+                before.as_ref().map_or(0, |it| it.seq),
+            )?,
+            (Exit::Pass, AfterPass::Leave) => unmoved("left as it is: --dry-run".to_owned()),
+            _ => unmoved(format!("the verdict is {}", decided.verdict.outcome.word())),
+        };
+        summary.verdict = Some(decided.verdict);
+        summary.verdict_digest = Some(decided.digest);
+        summary.promotion = Some(promotion);
+        Ok(Whole { summary, exit, refusal: None, outputs, frozen })
+    }
+
+    /// The part of a summary that data and checks give.
+    #[must_use]
+    pub fn summary(&self, project: &Project, frozen: &Frozen, checked: &Checked) -> RunSummary {
+        let snapshot = &frozen.located.snapshot;
+        RunSummary {
+            version: 1,
+            project: project.name.to_string(),
+            tool: self.tool.clone(),
+            code: self.code.clone(),
+            data: DataSummary {
+                snapshot: snapshot.label(),
+                digest: frozen.digest,
+                n_files: snapshot.files.len() as u64,
+                n_rows: snapshot.n_rows,
+                splits: checked
+                    .profile
+                    .splits
+                    .iter()
+                    .map(|(name, split)| (name.clone(), split.n_rows, split.n_labeled))
+                    .collect(),
+            },
+            checks: checked.findings.clone(),
+            train: None,
+            verdict: None,
+            verdict_digest: None,
+            promotion: None,
+        }
+    }
+}

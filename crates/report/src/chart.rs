@@ -1,0 +1,336 @@
+//! Charts as inline SVG: no script, no inline style (the page's policy forbids both), colours from the page's sheet.
+//!
+//! Frames are 400 units wide, so that text stays readable where a phone shows them at about that many pixels.
+
+use crate::{
+    content::{Chart, Column, Item, LineChart, SliceChart, SliceRow, Stroke, Table},
+    escape::{clip, markup},
+    number,
+};
+
+/// Width of every chart.
+const WIDTH: f64 = 400.0;
+/// Room for the labels at the left and for half a label at the right.
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = WIDTH - 14.0;
+/// Frame of a line chart.
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 210.0;
+/// Slices a chart draws; the table beside it has all.
+const SLICES_MAX: usize = 40;
+/// Room for the names of slices, and characters that fit in it.
+const SLICE_LEFT: f64 = 128.0;
+const SLICE_LEN_MAX: usize = 18;
+const SLICE_HEIGHT: f64 = 18.0;
+/// Rows of the table that stands in for a line chart.
+const TABLE_ROWS: usize = 20;
+
+/// The figure of `chart`; `id` is unique in the page. Empty when its numbers span no drawable range.
+pub(crate) fn figure(chart: &Chart, id: usize) -> String {
+    match chart {
+        Chart::Slices(chart) => slices(chart, id),
+        Chart::Losses(chart) | Chart::Curves(chart) => lines(chart, id),
+    }
+    .unwrap_or_default()
+}
+
+/// A linear map from values to units of the picture, with round ticks.
+struct Axis {
+    low: f64,
+    high: f64,
+    from: f64,
+    to: f64,
+}
+
+impl Axis {
+    /// An axis over all `values`, which are finite; `None` when there are none or their distance is not finite.
+    fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Option<Self> {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values {
+            low = low.min(value);
+            high = high.max(value);
+        }
+        let pad = match high - low {
+            span if !span.is_finite() => return None,
+            span if 0.0 < span => span * 0.04,
+            _ => (low.abs() * 0.05).max(0.05),
+        };
+        let axis = Self { low: low - pad, high: high + pad, from, to };
+        (axis.high - axis.low).is_finite().then_some(axis)
+    }
+
+    fn at(&self, value: f64) -> f64 {
+        self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
+    }
+
+    /// At most six round values inside the axis, each as text.
+    fn ticks(&self) -> Vec<(f64, String)> {
+        let span = self.high - self.low;
+        // Literals are parsed, not multiplied up, so that every platform finds the same steps.
+        let steps =
+            (-12..=12).flat_map(|power: i32| [1, 2, 5].map(|it| (power, format!("{it}e{power}"))));
+        let step = steps
+            .filter_map(|(power, text)| Some((power, text.parse::<f64>().ok()?)))
+            .find(|(_, step)| span <= step * 5.0);
+        let Some((power, step)) = step else {
+            return [self.low, self.high].map(|it| (it, number::metric(it))).to_vec();
+        };
+        let n_decimals = power.min(0).unsigned_abs() as usize;
+        let first = (self.low / step).ceil();
+        (0..6)
+            .map(|i| (first + f64::from(i)) * step)
+            .take_while(|it| *it <= self.high)
+            .map(|it| {
+                let is_whole = n_decimals == 0;
+                (
+                    it,
+                    if is_whole { number::value(it.round()) } else { format!("{it:.n_decimals$}") },
+                )
+            })
+            .collect()
+    }
+}
+
+/// Opens an accessible picture.
+fn open(id: usize, height: f64, title: &str, description: &str) -> String {
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{id} d{id}\">\
+         <title id=\"t{id}\">{}</title><desc id=\"d{id}\">{}</desc>\n",
+        markup(title),
+        markup(description)
+    )
+}
+
+fn lines(chart: &LineChart, id: usize) -> Option<String> {
+    let values = |i: usize| {
+        chart.series.iter().flat_map(move |it| it.points.iter().map(move |point| point[i]))
+    };
+    let is_area = chart.series.iter().any(|it| it.stroke == Stroke::Area);
+    let unit = |wanted: bool| [0.0, 1.0].into_iter().filter(move |_| wanted);
+    let zero = is_area.then_some(0.0);
+    let x = Axis::over(values(0).chain(unit(chart.has_diagonal)), LEFT, RIGHT)?;
+    let y = Axis::over(values(1).chain(unit(chart.has_diagonal)).chain(zero), BOTTOM, TOP)?;
+
+    let mut out = String::from("<figure><figcaption>");
+    out.push_str(&markup(&chart.title));
+    for (i, series) in chart.series.iter().enumerate() {
+        out.push_str(&format!(
+            "<span class=\"key k{}\">{}</span>",
+            1 + i.min(1),
+            markup(&series.name)
+        ));
+    }
+    out.push_str("</figcaption>\n");
+    out.push_str(&open(id, BOTTOM + 40.0, &chart.title, &told(chart)));
+    for (value, text) in x.ticks() {
+        let at = x.at(value);
+        out.push_str(&format!(
+            "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{BOTTOM}\"/>\
+             <text class=\"mid\" x=\"{at:.1}\" y=\"{}\">{text}</text>\n",
+            BOTTOM + 15.0
+        ));
+    }
+    for (value, text) in y.ticks() {
+        let at = y.at(value);
+        out.push_str(&format!(
+            "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{RIGHT}\" y2=\"{at:.1}\"/>\
+             <text class=\"end\" x=\"{}\" y=\"{:.1}\">{text}</text>\n",
+            LEFT - 6.0,
+            at + 4.0
+        ));
+    }
+    if chart.has_diagonal {
+        out.push_str(&format!(
+            "<line class=\"guide\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>\n",
+            x.at(0.0),
+            y.at(0.0),
+            x.at(1.0),
+            y.at(1.0)
+        ));
+    }
+    for (i, series) in chart.series.iter().enumerate() {
+        let look = 1 + i.min(1);
+        let points: Vec<(f64, f64)> =
+            series.points.iter().map(|it| (x.at(it[0]), y.at(it[1]))).collect();
+        let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+        let path = path.join("L");
+        if let (Stroke::Area, Some(first), Some(last)) =
+            (series.stroke, points.first(), points.last())
+        {
+            let floor = y.at(0.0);
+            out.push_str(&format!(
+                "<path class=\"a{look}\" d=\"M{:.1} {floor:.1}L{path}L{:.1} {floor:.1}Z\"/>\n",
+                first.0, last.0
+            ));
+        }
+        out.push_str(&format!("<path class=\"s{look}\" d=\"M{path}\"/>\n"));
+        if series.stroke == Stroke::Dots || points.len() == 1 {
+            for (x, y) in &points {
+                out.push_str(&format!(
+                    "<circle class=\"d{look}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>\n"
+                ));
+            }
+        }
+    }
+    out.push_str(&format!(
+        "<text class=\"mid\" x=\"{:.1}\" y=\"{}\">{}</text><text x=\"4\" y=\"{}\">{}</text>\n</svg></figure>\n",
+        (LEFT + RIGHT) / 2.0,
+        BOTTOM + 32.0,
+        markup(chart.x),
+        BOTTOM + 32.0,
+        markup(chart.y)
+    ));
+    Some(out)
+}
+
+/// The curves in words.
+fn told(chart: &LineChart) -> String {
+    let series = chart.series.iter().filter_map(|it| {
+        let ([x0, y0], [x1, y1]) = (it.points.first()?, it.points.last()?);
+        let [x0, y0, x1, y1] = [x0, y0, x1, y1].map(|it| number::value(*it));
+        Some(format!("{}: {} points from ({x0}, {y0}) to ({x1}, {y1}).", it.name, it.points.len()))
+    });
+    format!("{} over {}. {}", chart.y, chart.x, series.collect::<Vec<_>>().join(" "))
+}
+
+/// Some points of every curve, evenly spread, for readers who cannot see the picture.
+pub(crate) fn points_table(chart: &LineChart) -> Table {
+    let rows = chart.series.iter().flat_map(|series| {
+        let n = series.points.len();
+        let shown = n.min(TABLE_ROWS);
+        // First and last are always among them.
+        (0..shown).map(move |i| {
+            let [x, y] = series.points[if shown < 2 { 0 } else { i * (n - 1) / (shown - 1) }];
+            vec![
+                Item::Name(series.name.clone()),
+                Item::Number(number::value(x)),
+                Item::Number(number::metric(y)),
+            ]
+        })
+    });
+    Table {
+        caption: format!(
+            "{}: at most {TABLE_ROWS} points of each curve; all are in report.json",
+            chart.title
+        ),
+        columns: vec![
+            Column::Text("curve"),
+            Column::Number(chart.x.to_owned()),
+            Column::Number(chart.y.to_owned()),
+        ],
+        rows: rows.collect(),
+    }
+}
+
+fn slices(chart: &SliceChart, id: usize) -> Option<String> {
+    let shown = &chart.rows[..chart.rows.len().min(SLICES_MAX)];
+    let has_baseline = shown.iter().any(|it| it.baseline.is_some());
+    let values = shown
+        .iter()
+        .flat_map(|it| {
+            [it.value].into_iter().chain(it.interval.into_iter().flatten()).chain(it.baseline)
+        })
+        .chain(chart.all);
+    if shown.is_empty() {
+        return None;
+    }
+    let x = Axis::over(values, SLICE_LEFT, RIGHT)?;
+    let bottom = TOP + SLICE_HEIGHT * shown.len() as f64;
+
+    let title = format!("{} by slice", chart.metric);
+    let mut description = format!("Dots are the candidate, whiskers its {} interval", chart.level);
+    if has_baseline {
+        description.push_str(", hollow diamonds the baseline");
+    }
+    if chart.all.is_some() {
+        description.push_str("; the dashed line is the candidate on all rows");
+    }
+    let left_out = chart.rows.len() - shown.len();
+    if 0 < left_out {
+        description.push_str(&format!("; … and {left_out} more slices in the table"));
+    }
+    let mut out = format!(
+        "<figure><figcaption>{}<br><small>{}</small></figcaption>\n",
+        markup(&title),
+        markup(&description)
+    );
+    out.push_str(&open(id, bottom + 22.0, &title, &description));
+    for (value, text) in x.ticks() {
+        let at = x.at(value);
+        out.push_str(&format!(
+            "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\
+             <text class=\"mid\" x=\"{at:.1}\" y=\"{}\">{text}</text>\n",
+            bottom + 15.0
+        ));
+    }
+    if let Some(all) = chart.all {
+        let at = x.at(all);
+        out.push_str(&format!(
+            "<line class=\"guide\" x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\n"
+        ));
+    }
+    for (i, row) in shown.iter().enumerate() {
+        out.push_str(&slice(row, &x, SLICE_HEIGHT.mul_add(i as f64 + 0.5, TOP)));
+    }
+    out.push_str("</svg></figure>\n");
+    Some(out)
+}
+
+fn slice(row: &SliceRow, x: &Axis, y: f64) -> String {
+    let mut said = format!("{}: {}", row.slice, number::metric(row.value));
+    if let Some(interval) = row.interval {
+        said.push_str(&format!(" ({})", number::interval(interval)));
+    }
+    if let Some(baseline) = row.baseline {
+        said.push_str(&format!(", baseline {}", number::metric(baseline)));
+    }
+    said.push_str(&format!(", {} rows", karat_core::thousands(row.n_rows)));
+    let mut out = format!(
+        "<g><title>{}</title><text class=\"end\" x=\"{}\" y=\"{:.1}\">{}</text>",
+        markup(&said),
+        SLICE_LEFT - 8.0,
+        y + 4.0,
+        markup(&clip(&row.slice, SLICE_LEN_MAX))
+    );
+    if let Some([low, high]) = row.interval {
+        out.push_str(&format!(
+            "<path class=\"s1\" d=\"M{:.1} {y:.1}H{:.1}\"/>",
+            x.at(low),
+            x.at(high)
+        ));
+    }
+    if let Some(baseline) = row.baseline {
+        let at = x.at(baseline);
+        out.push_str(&format!("<path class=\"d2\" d=\"M{:.1} {y:.1}l4 -4l4 4l-4 4Z\"/>", at - 4.0));
+    }
+    out.push_str(&format!(
+        "<circle class=\"d1\" cx=\"{:.1}\" cy=\"{y:.1}\" r=\"3.5\"/></g>\n",
+        x.at(row.value)
+    ));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Axis;
+
+    fn ticks(values: [f64; 2]) -> Vec<String> {
+        let axis = Axis::over(values.into_iter(), 0.0, 1.0).expect("finite");
+        axis.ticks().into_iter().map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        assert_eq!(ticks([0.0, 1.0]), ["0.0", "0.5", "1.0"]);
+        assert_eq!(ticks([0.651, 0.702]), ["0.65", "0.66", "0.67", "0.68", "0.69", "0.70"]);
+        assert_eq!(ticks([0.0, 12_345.0]), ["0", "5,000", "10,000"]);
+        assert_eq!(ticks([0.7, 0.7]), ["0.66", "0.68", "0.70", "0.72", "0.74"]);
+        assert_eq!(ticks([-1e200, 1e200]).len(), 2);
+    }
+
+    #[test]
+    fn nothing_undrawable_gets_an_axis() {
+        assert!(Axis::over([].into_iter(), 0.0, 1.0).is_none());
+        assert!(Axis::over([f64::MIN, f64::MAX].into_iter(), 0.0, 1.0).is_none());
+    }
+}

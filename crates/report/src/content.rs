@@ -1,0 +1,208 @@
+//! What a report consists of, before it is Markdown or HTML: items, tables, lists, charts, sections.
+//!
+//! Text in here is not escaped yet; whoever draws it escapes it.
+
+use karat_core::{Outcome, metric::Metric};
+
+/// One piece of text, by what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Item {
+    /// Words for people; `literals` between backticks.
+    Words(String),
+    /// A name or a value from outside, shown literally.
+    Name(String),
+    /// A formatted number.
+    Number(String),
+    /// An answer.
+    Outcome(Outcome),
+    /// Nothing to show.
+    Absent,
+}
+
+/// Items one after the other; words bring their own spaces.
+pub(crate) type Sentence = Vec<Item>;
+
+/// Words.
+pub(crate) fn words(text: impl Into<String>) -> Item {
+    Item::Words(text.into())
+}
+
+/// A name.
+pub(crate) fn name(text: impl Into<String>) -> Item {
+    Item::Name(text.into())
+}
+
+/// A number, or nothing.
+pub(crate) fn number<T>(value: Option<T>, format: impl Fn(T) -> String) -> Item {
+    value.map_or(Item::Absent, |it| Item::Number(format(it)))
+}
+
+/// The mark before an outcome's word: no report may depend on colour.
+pub(crate) const fn mark(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "✓",
+        Outcome::Waived => "○",
+        Outcome::Warn => "!",
+        Outcome::Inconclusive => "?",
+        Outcome::NotApplied | Outcome::Fail => "✗",
+    }
+}
+
+/// Rows under named columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    /// What it shows, for readers who cannot see where it stands.
+    pub(crate) caption: String,
+    /// Heads of the columns.
+    pub(crate) columns: Vec<Column>,
+    /// As many items a row as there are columns.
+    pub(crate) rows: Vec<Vec<Item>>,
+}
+
+/// The head of a column.
+#[derive(Clone, Debug)]
+pub(crate) enum Column {
+    /// Aligned to the left.
+    Text(&'static str),
+    /// Aligned to the right.
+    Number(String),
+}
+
+impl Column {
+    /// The text of the head.
+    pub(crate) fn head(&self) -> &str {
+        match self {
+            Self::Text(head) => head,
+            Self::Number(head) => head,
+        }
+    }
+}
+
+/// An entry of a list and what belongs to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// The entry.
+    pub(crate) head: Sentence,
+    /// Lines below it.
+    pub(crate) below: Vec<Sentence>,
+}
+
+/// A picture. HTML draws it; Markdown shows losses as a sparkline and leaves the rest to the tables.
+#[derive(Clone, Debug)]
+pub(crate) enum Chart {
+    /// One metric, a row per slice: dot and whisker, beside the baseline.
+    Slices(SliceChart),
+    /// Losses over updates.
+    Losses(LineChart),
+    /// Any other curves.
+    Curves(LineChart),
+}
+
+/// One metric by slice.
+#[derive(Clone, Debug)]
+pub(crate) struct SliceChart {
+    /// The metric.
+    pub(crate) metric: Metric,
+    /// The candidate's value on all rows.
+    pub(crate) all: Option<f64>,
+    /// Level of the whiskers: `90 %`.
+    pub(crate) level: String,
+    /// Slices with a value.
+    pub(crate) rows: Vec<SliceRow>,
+}
+
+/// One slice's numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct SliceRow {
+    /// The slice.
+    pub(crate) slice: String,
+    /// Labelled rows.
+    pub(crate) n_rows: u64,
+    /// Candidate.
+    pub(crate) value: f64,
+    /// Candidate's interval.
+    pub(crate) interval: Option<[f64; 2]>,
+    /// Baseline.
+    pub(crate) baseline: Option<f64>,
+}
+
+/// Curves in one frame.
+#[derive(Clone, Debug)]
+pub(crate) struct LineChart {
+    /// What is shown.
+    pub(crate) title: String,
+    /// Label of the horizontal axis.
+    pub(crate) x: &'static str,
+    /// Label of the vertical axis.
+    pub(crate) y: &'static str,
+    /// Whether the unit square with its diagonal is the frame.
+    pub(crate) has_diagonal: bool,
+    /// The curves, at most three.
+    pub(crate) series: Vec<Series>,
+}
+
+/// One curve.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    /// Its name.
+    pub(crate) name: String,
+    /// How it is drawn.
+    pub(crate) stroke: Stroke,
+    /// (x, y), finite, in order.
+    pub(crate) points: Vec<[f64; 2]>,
+}
+
+/// How a curve is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stroke {
+    /// A line.
+    Line,
+    /// A line with a dot at every point.
+    Dots,
+    /// A filled area down to zero.
+    Area,
+}
+
+impl Series {
+    /// A curve without the points that cannot be drawn; `None` when nothing is left.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        stroke: Stroke,
+        points: &[[f64; 2]],
+    ) -> Option<Self> {
+        let finite = |point: &&[f64; 2]| point.iter().all(|it| it.is_finite());
+        let points: Vec<[f64; 2]> = points.iter().filter(finite).copied().collect();
+        (!points.is_empty()).then(|| Self { name: name.into(), stroke, points })
+    }
+}
+
+/// One block of a section.
+#[derive(Clone, Debug)]
+pub(crate) enum Block {
+    /// A paragraph.
+    Line(Sentence),
+    /// A list.
+    List(Vec<Entry>),
+    /// A table.
+    Table(Table),
+    /// A picture.
+    Chart(Chart),
+    /// Blocks behind a line that opens them.
+    Fold {
+        /// The line.
+        title: Sentence,
+        /// What it opens.
+        blocks: Vec<Block>,
+    },
+}
+
+/// A titled part of a report.
+#[derive(Clone, Debug)]
+pub(crate) struct Section {
+    /// Its title.
+    pub(crate) title: &'static str,
+    /// Bytes it may take in a report of limited length whatever the sections before it need.
+    pub(crate) share: usize,
+    /// Its content; a section without any is not shown.
+    pub(crate) blocks: Vec<Block>,
+}

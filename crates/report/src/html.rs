@@ -1,0 +1,198 @@
+//! `report.html`: one file that works from a disk, an artifact viewer or a phone.
+//!
+//! No script, no link, nothing loaded: the page's own policy allows one style sheet, by its digest, and nothing else,
+//! so that even text that got past `escape` could not run or call out.
+
+use karat_core::{Digest, Outcome, summary::RunSummary};
+
+use crate::{
+    chart,
+    content::{Block, Chart, Column, Entry, Item, Table},
+    escape::{Span, markup, spans},
+    sections,
+};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The report as one HTML page.
+#[must_use]
+pub fn report_html(summary: &RunSummary) -> String {
+    let headline = sections::headline(summary);
+    let mut page = Page { out: String::new(), n_charts: 0 };
+    page.out.push_str(&format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'; \
+         base-uri 'none'; form-action 'none'\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{}: {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{}</h1>\n",
+        base64(Digest::of(STYLE.as_bytes()).as_bytes()),
+        markup(summary.outcome().map_or("nothing decided", Outcome::word)),
+        markup(&summary.project),
+        sentence(&headline)
+    ));
+    for line in sections::lead(summary) {
+        page.out.push_str(&format!("<p class=\"lead\">{}</p>\n", sentence(&line)));
+    }
+    page.out.push_str("</header>\n<main>\n");
+    for part in sections::report(summary).iter().filter(|it| !it.blocks.is_empty()) {
+        page.out.push_str(&format!("<section>\n<h2>{}</h2>\n", markup(part.title)));
+        page.blocks(&part.blocks);
+        page.out.push_str("</section>\n");
+    }
+    page.out.push_str("</main>\n</body>\n</html>\n");
+    page.out
+}
+
+struct Page {
+    out: String,
+    n_charts: usize,
+}
+
+impl Page {
+    fn blocks(&mut self, blocks: &[Block]) {
+        // Charts that follow each other share a row where the page is wide enough.
+        for group in blocks.chunk_by(|a, b| is_line_chart(a) && is_line_chart(b)) {
+            let has_charts = group.iter().any(|it| matches!(it, Block::Chart(_)));
+            if has_charts {
+                self.out.push_str("<div class=\"charts\">\n");
+            }
+            group.iter().for_each(|it| self.block(it));
+            if has_charts {
+                self.out.push_str("</div>\n");
+                group.iter().for_each(|it| self.points(it));
+            }
+        }
+    }
+
+    fn block(&mut self, block: &Block) {
+        match block {
+            Block::Line(items) => self.out.push_str(&format!("<p>{}</p>\n", sentence(items))),
+            Block::List(entries) => {
+                self.out.push_str("<ul>\n");
+                entries.iter().for_each(|it| self.entry(it));
+                self.out.push_str("</ul>\n");
+            }
+            Block::Table(table) => self.table(table),
+            Block::Chart(chart) => {
+                self.n_charts += 1;
+                self.out.push_str(&chart::figure(chart, self.n_charts));
+            }
+            Block::Fold { title, blocks } => {
+                self.out.push_str(&format!("<details>\n<summary>{}</summary>\n", sentence(title)));
+                self.blocks(blocks);
+                self.out.push_str("</details>\n");
+            }
+        }
+    }
+
+    /// The numbers of a line chart; a slice chart has its table beside it.
+    fn points(&mut self, block: &Block) {
+        if let Block::Chart(Chart::Losses(chart) | Chart::Curves(chart)) = block {
+            self.out.push_str(&format!(
+                "<details>\n<summary>{} in numbers</summary>\n",
+                markup(&chart.title)
+            ));
+            self.table(&chart::points_table(chart));
+            self.out.push_str("</details>\n");
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        self.out.push_str(&format!("<li>{}", sentence(&entry.head)));
+        if !entry.below.is_empty() {
+            self.out.push_str("<ul>");
+            for line in &entry.below {
+                self.out.push_str(&format!("<li>{}</li>", sentence(line)));
+            }
+            self.out.push_str("</ul>");
+        }
+        self.out.push_str("</li>\n");
+    }
+
+    fn table(&mut self, table: &Table) {
+        let class = |column: &Column| match column {
+            Column::Text(_) => "",
+            Column::Number(_) => " class=\"n\"",
+        };
+        // Focusable, so that a wide table can be scrolled without a mouse.
+        self.out.push_str(&format!(
+            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}\">\n<table>\n<caption>{0}</caption>\n<tr>",
+            markup(&table.caption)
+        ));
+        for column in &table.columns {
+            self.out.push_str(&format!(
+                "<th scope=\"col\"{}>{}</th>",
+                class(column),
+                markup(column.head())
+            ));
+        }
+        self.out.push_str("</tr>\n");
+        for row in &table.rows {
+            self.out.push_str("<tr>");
+            for (cell, column) in row.iter().zip(&table.columns) {
+                self.out.push_str(&format!("<td{}>{}</td>", class(column), item(cell)));
+            }
+            self.out.push_str("</tr>\n");
+        }
+        self.out.push_str("</table>\n</div>\n");
+    }
+}
+
+const fn is_line_chart(block: &Block) -> bool {
+    matches!(block, Block::Chart(Chart::Losses(_) | Chart::Curves(_)))
+}
+
+/// Items as HTML text.
+pub(crate) fn sentence(items: &[Item]) -> String {
+    items.iter().map(item).collect()
+}
+
+fn item(item: &Item) -> String {
+    match item {
+        Item::Words(text) => {
+            let span = |it| match it {
+                Span::Plain(text) => markup(text),
+                Span::Code(text) => format!("<code>{}</code>", markup(text)),
+            };
+            spans(text).into_iter().map(span).collect()
+        }
+        Item::Name(text) => format!("<code>{}</code>", markup(text)),
+        Item::Number(text) => markup(text),
+        Item::Outcome(outcome) => format!(
+            "<span class=\"badge {}\">{}</span>",
+            outcome.word().replace(' ', "-"),
+            sections::outcome_text(*outcome)
+        ),
+        Item::Absent => "–".to_owned(),
+    }
+}
+
+/// RFC 4648 base64, as the policy wants its digests.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits =
+            (0..3).fold(0u32, |bits, i| bits << 8 | chunk.get(i).map_or(0, |it| u32::from(*it)));
+        for i in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_matches_the_rfc() {
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        for (plain, coded) in cases {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+}

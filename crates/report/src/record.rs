@@ -1,0 +1,155 @@
+//! What the record says about how a result was made: rows, training, lineage.
+
+use karat_core::{
+    Digest,
+    summary::{RunSummary, TrainSummary},
+    thousands,
+};
+
+use crate::{
+    content::{Block, Chart, Column, Item, LineChart, Series, Stroke, Table, name, words},
+    number as numbers,
+    sections::fold,
+};
+
+/// The snapshot and its splits.
+pub(crate) fn dataset(summary: &RunSummary) -> Vec<Block> {
+    let snapshot = &summary.data;
+    let files = if snapshot.n_files == 1 { "file" } else { "files" };
+    let line = vec![
+        name(&snapshot.snapshot),
+        words(format!(
+            ": {} rows in {} {files}",
+            thousands(snapshot.n_rows),
+            thousands(snapshot.n_files)
+        )),
+    ];
+    let row = |(split, n_rows, n_labelled): &(String, u64, u64)| {
+        vec![name(split), Item::Number(thousands(*n_rows)), Item::Number(thousands(*n_labelled))]
+    };
+    let mut blocks = vec![Block::Line(line)];
+    if !snapshot.splits.is_empty() {
+        blocks.push(Block::Table(Table {
+            caption: "Rows of each split".to_owned(),
+            columns: vec![
+                Column::Text("split"),
+                Column::Number("rows".to_owned()),
+                Column::Number("labelled".to_owned()),
+            ],
+            rows: snapshot.splits.iter().map(row).collect(),
+        }));
+    }
+    blocks
+}
+
+/// How the candidate was trained.
+pub(crate) fn training(train: &TrainSummary) -> Vec<Block> {
+    let facts = vec![
+        fact("version", name(&train.version)),
+        fact("run", name(&train.run)),
+        fact("task", words(&train.task)),
+        fact("label", name(&train.label)),
+        fact("parameters", Item::Number(thousands(train.n_parameters))),
+        fact("updates", Item::Number(thousands(train.n_updates))),
+        fact("rows an epoch", Item::Number(thousands(train.n_rows))),
+        fact("device", name(&train.device)),
+        fact("seed", Item::Number(train.seed.to_string())),
+        fact("time", Item::Number(numbers::seconds(train.seconds))),
+    ];
+    let mut blocks = vec![Block::Table(fact_table("How the candidate was trained", facts))];
+    blocks.extend(losses(train));
+    blocks.extend([features(train), spec(train)].map(|table| fold(&table.caption.clone(), table)));
+    blocks
+}
+
+/// Loss curves, where there are any.
+pub(crate) fn losses(train: &TrainSummary) -> Option<Block> {
+    let series: Vec<Series> = [
+        Series::new("training loss", Stroke::Line, &train.losses),
+        Series::new("eval loss", Stroke::Dots, &train.eval_losses),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let chart =
+        LineChart { title: "Loss".to_owned(), x: "update", y: "loss", has_diagonal: false, series };
+    (!chart.series.is_empty()).then(|| Block::Chart(Chart::Losses(chart)))
+}
+
+/// Every feature and how it became numbers.
+pub(crate) fn features(train: &TrainSummary) -> Table {
+    Table {
+        caption: "Features".to_owned(),
+        columns: vec![Column::Text("feature"), Column::Text("becomes")],
+        rows: train.features.iter().map(|(column, how)| vec![name(column), words(how)]).collect(),
+    }
+}
+
+/// The spec, one dotted key a row.
+pub(crate) fn spec(train: &TrainSummary) -> Table {
+    fn flatten(key: &str, value: &serde_json::Value, rows: &mut Vec<Vec<Item>>) {
+        match value {
+            serde_json::Value::Object(map) if !map.is_empty() => {
+                let mut entries: Vec<_> = map.iter().collect();
+                entries.sort();
+                for (inner, value) in entries {
+                    let key = if key.is_empty() { inner.clone() } else { format!("{key}.{inner}") };
+                    flatten(&key, value, rows);
+                }
+            }
+            value => rows.push(vec![name(key), name(value.to_string())]),
+        }
+    }
+    let mut rows = Vec::new();
+    flatten("", &train.spec, &mut rows);
+    Table {
+        caption: "Spec".to_owned(),
+        columns: vec![Column::Text("key"), Column::Text("value")],
+        rows,
+    }
+}
+
+/// A row of a [`fact_table`].
+pub(crate) fn fact(what: &'static str, value: Item) -> (&'static str, Item) {
+    (what, value)
+}
+
+/// Names and values of one thing.
+pub(crate) fn fact_table(caption: &str, facts: Vec<(&'static str, Item)>) -> Table {
+    Table {
+        caption: caption.to_owned(),
+        columns: vec![Column::Text("what"), Column::Text("value")],
+        rows: facts.into_iter().map(|(what, value)| vec![words(what), value]).collect(),
+    }
+}
+
+/// Everything the result rests on, by digest.
+pub(crate) fn lineage(summary: &RunSummary) -> Block {
+    let digest = |it: Digest| name(it.to_string());
+    let mut facts = vec![fact("snapshot", digest(summary.data.digest))];
+    if let Some(train) = &summary.train {
+        facts.extend([fact("train run", name(&train.run)), fact("model", digest(train.model))]);
+    }
+    if let Some(verdict) = &summary.verdict {
+        let judged = &verdict.judged;
+        facts.push(fact("candidate", digest(judged.candidate)));
+        facts.extend(judged.baseline.map(|it| fact("baseline", digest(it))));
+        facts.push(fact("evaluation snapshot", digest(judged.snapshot)));
+        facts.push(fact("rows and labels", digest(judged.rows)));
+        facts.push(fact("predictions", digest(judged.predictions)));
+        facts
+            .extend(judged.baseline_predictions.map(|it| fact("baseline predictions", digest(it))));
+        facts.push(fact("policy", digest(judged.policy)));
+        facts.push(fact("judged by", name(&judged.tool)));
+    }
+    facts.extend(summary.verdict_digest.map(|it| fact("verdict", digest(it))));
+    facts.push(match &summary.code.commit {
+        Some(commit) => fact("code", name(commit)),
+        None => fact("code", words("not in a git work tree")),
+    });
+    if summary.code.is_dirty == Some(true) {
+        facts.push(fact("code state", words("tracked files differ from that commit")));
+    }
+    facts.push(fact("tool", name(&summary.tool)));
+    Block::Table(fact_table("Everything the result rests on", facts))
+}
