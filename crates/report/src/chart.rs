@@ -13,15 +13,16 @@ const WIDTH: f64 = 400.0;
 /// Room for the labels at the left and for half a label at the right.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = WIDTH - 14.0;
-/// Frame of a line chart.
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 210.0;
+/// Frame of a line chart, below the label of its vertical axis.
+const TOP: f64 = 22.0;
+const BOTTOM: f64 = 222.0;
 /// Slices a chart draws; the table beside it has all.
 const SLICES_MAX: usize = 40;
 /// Room for the names of slices, and characters that fit in it.
 const SLICE_LEFT: f64 = 128.0;
 const SLICE_LEN_MAX: usize = 18;
 const SLICE_HEIGHT: f64 = 18.0;
+const SLICE_TOP: f64 = 4.0;
 /// Rows of the table that stands in for a line chart.
 const TABLE_ROWS: usize = 20;
 
@@ -63,7 +64,7 @@ impl Axis {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
-    /// At most six round values inside the axis, each as text.
+    /// At most seven round values inside the axis, each as text.
     fn ticks(&self) -> Vec<(f64, String)> {
         let span = self.high - self.low;
         // Literals are parsed, not multiplied up, so that every platform finds the same steps.
@@ -71,13 +72,13 @@ impl Axis {
             (-12..=12).flat_map(|power: i32| [1, 2, 5].map(|it| (power, format!("{it}e{power}"))));
         let step = steps
             .filter_map(|(power, text)| Some((power, text.parse::<f64>().ok()?)))
-            .find(|(_, step)| span <= step * 5.0);
+            .find(|(_, step)| span <= step * 5.5);
         let Some((power, step)) = step else {
             return [self.low, self.high].map(|it| (it, number::metric(it))).to_vec();
         };
         let n_decimals = power.min(0).unsigned_abs() as usize;
         let first = (self.low / step).ceil();
-        (0..6)
+        (0..7)
             .map(|i| (first + f64::from(i)) * step)
             .take_while(|it| *it <= self.high)
             .map(|it| {
@@ -173,11 +174,10 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
         }
     }
     out.push_str(&format!(
-        "<text class=\"mid\" x=\"{:.1}\" y=\"{}\">{}</text><text x=\"4\" y=\"{}\">{}</text>\n</svg></figure>\n",
+        "<text class=\"mid\" x=\"{:.1}\" y=\"{}\">{}</text><text x=\"4\" y=\"12\">{}</text>\n</svg></figure>\n",
         (LEFT + RIGHT) / 2.0,
         BOTTOM + 32.0,
         markup(chart.x),
-        BOTTOM + 32.0,
         markup(chart.y)
     ));
     Some(out)
@@ -235,7 +235,7 @@ fn slices(chart: &SliceChart, id: usize) -> Option<String> {
         return None;
     }
     let x = Axis::over(values, SLICE_LEFT, RIGHT)?;
-    let bottom = TOP + SLICE_HEIGHT * shown.len() as f64;
+    let bottom = SLICE_TOP + SLICE_HEIGHT * shown.len() as f64;
 
     let title = format!("{} by slice", chart.metric);
     let mut description = format!("Dots are the candidate, whiskers its {} interval", chart.level);
@@ -258,7 +258,7 @@ fn slices(chart: &SliceChart, id: usize) -> Option<String> {
     for (value, text) in x.ticks() {
         let at = x.at(value);
         out.push_str(&format!(
-            "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\
+            "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{SLICE_TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\
              <text class=\"mid\" x=\"{at:.1}\" y=\"{}\">{text}</text>\n",
             bottom + 15.0
         ));
@@ -266,11 +266,11 @@ fn slices(chart: &SliceChart, id: usize) -> Option<String> {
     if let Some(all) = chart.all {
         let at = x.at(all);
         out.push_str(&format!(
-            "<line class=\"guide\" x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\n"
+            "<line class=\"guide\" x1=\"{at:.1}\" y1=\"{SLICE_TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\n"
         ));
     }
     for (i, row) in shown.iter().enumerate() {
-        out.push_str(&slice(row, &x, SLICE_HEIGHT.mul_add(i as f64 + 0.5, TOP)));
+        out.push_str(&slice(row, &x, SLICE_HEIGHT.mul_add(i as f64 + 0.5, SLICE_TOP)));
     }
     out.push_str("</svg></figure>\n");
     Some(out)
@@ -321,8 +321,8 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
-        assert_eq!(ticks([0.0, 1.0]), ["0.0", "0.5", "1.0"]);
-        assert_eq!(ticks([0.651, 0.702]), ["0.65", "0.66", "0.67", "0.68", "0.69", "0.70"]);
+        assert_eq!(ticks([0.0, 1.0]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(ticks([0.651, 0.702]), ["0.66", "0.68", "0.70"]);
         assert_eq!(ticks([0.0, 12_345.0]), ["0", "5,000", "10,000"]);
         assert_eq!(ticks([0.7, 0.7]), ["0.66", "0.68", "0.70", "0.72", "0.74"]);
         assert_eq!(ticks([-1e200, 1e200]).len(), 2);

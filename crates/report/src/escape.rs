@@ -1,6 +1,6 @@
 //! Makes text from outside harmless: names, values and messages that a data file or a change under review chose.
 //!
-//! [`line`] comes first everywhere: one line, nothing invisible. Then [`markup`] for HTML and XML, [`code`] and
+//! [`line()`] comes first everywhere: one line, nothing invisible. Then [`markup`] for HTML and XML, [`code`] and
 //! [`prose`] for Markdown.
 
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ const fn is_invisible(c: char) -> bool {
     )
 }
 
-/// [`line`], and the five characters that mean something in HTML and XML, in text and in attributes. The only place
+/// [`line()`], and the five characters that mean something in HTML and XML, in text and in attributes. The only place
 /// where markup is escaped.
 pub(crate) fn markup(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -44,7 +44,7 @@ pub(crate) fn markup(text: &str) -> String {
     out
 }
 
-/// The first `n_chars` characters of [`line`], `…` where something was cut.
+/// The first `n_chars` characters of [`line()`], `…` where something was cut.
 pub(crate) fn clip(text: &str, n_chars: usize) -> String {
     let text = line(text);
     match text.char_indices().nth(n_chars) {
@@ -68,7 +68,12 @@ pub(crate) fn spans(message: &str) -> Vec<Span<'_>> {
         return vec![Span::Plain(message)];
     }
     let span = |(i, part)| if i % 2 == 0 { Span::Plain(part) } else { Span::Code(part) };
-    parts.into_iter().enumerate().map(span).filter(|it| *it != Span::Plain("")).collect()
+    parts
+        .into_iter()
+        .enumerate()
+        .map(span)
+        .filter(|it| !matches!(it, Span::Plain("") | Span::Code("")))
+        .collect()
 }
 
 /// Markdown code: nothing inside is a link, a mention or markup. A plain code span where that is safe in a table cell,
@@ -155,6 +160,7 @@ mod tests {
     fn messages_split_at_paired_backticks_only() {
         assert_eq!(spans("`a` is"), [Span::Code("a"), Span::Plain(" is")]);
         assert_eq!(spans("a ` b"), [Span::Plain("a ` b")]);
+        assert_eq!(spans("``"), []);
     }
 
     #[test]

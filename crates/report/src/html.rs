@@ -131,7 +131,9 @@ impl Page {
         for row in &table.rows {
             self.out.push_str("<tr>");
             for (cell, column) in row.iter().zip(&table.columns) {
-                self.out.push_str(&format!("<td{}>{}</td>", class(column), item(cell)));
+                // A reason in place of a number may be long and must be able to wrap.
+                let class = if matches!(cell, Item::Words(_)) { "" } else { class(column) };
+                self.out.push_str(&format!("<td{class}>{}</td>", item(cell)));
             }
             self.out.push_str("</tr>\n");
         }

@@ -18,7 +18,7 @@ pub fn report_json(summary: &RunSummary) -> String {
     if let Some(verdict) = &mut summary.verdict {
         keep_finite_verdict(verdict);
     }
-    pretty(&summary)
+    pretty(serde_json::to_value(&summary).expect("a summary has text keys only"))
 }
 
 /// The verdict as pretty JSON, with the digests of everything it judged; its `version` field is the format's version.
@@ -26,12 +26,11 @@ pub fn report_json(summary: &RunSummary) -> String {
 pub fn verdict_json(verdict: &Verdict) -> String {
     let mut verdict = verdict.clone();
     keep_finite_verdict(&mut verdict);
-    pretty(&verdict)
+    pretty(serde_json::to_value(&verdict).expect("a verdict has text keys only"))
 }
 
-/// Canonical pretty JSON of any value that serialises to plain values with text keys.
-pub(crate) fn pretty(value: &impl serde::Serialize) -> String {
-    let value = serde_json::to_value(value).expect("plain values with text keys serialise");
+/// The canonical text of a JSON value.
+pub(crate) fn pretty(value: Value) -> String {
     let mut text = serde_json::to_string_pretty(&sorted(value)).expect("a JSON value serialises");
     text.push('\n');
     text

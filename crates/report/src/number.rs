@@ -18,7 +18,7 @@ pub fn metric(value: f64) -> String {
         if 0.0 < value { "infinity".to_owned() } else { "-infinity".to_owned() }
     } else if size == 0.0 {
         "0.0000".to_owned()
-    } else if size < 0.000_5 || WHOLE_MAX <= size {
+    } else if !(0.000_05..WHOLE_MAX).contains(&size) {
         format!("{value:.3e}")
     } else if size < 1000.0 {
         format!("{value:.4}")
@@ -77,7 +77,11 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 /// For machines that compare text: six significant digits, so that noise in the last bits is not shown as a change.
+/// Whole numbers are counts and stay exact.
 pub(crate) fn machine(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < WHOLE_MAX {
+        return format!("{value:.0}");
+    }
     let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
     format!("{rounded:?}")
 }
@@ -105,6 +109,7 @@ mod tests {
             (999.999_96, "1000.0000"),
             (12_345.67, "12,345.7"),
             (-1_234_567.0, "-1,234,567.0"),
+            (0.000_2, "0.0002"),
             (0.000_031_2, "3.120e-5"),
             (1e300, "1.000e300"),
             (f64::NAN, "NaN"),
@@ -135,7 +140,7 @@ mod tests {
     #[test]
     fn machine_numbers_drop_noise() {
         assert_eq!(machine(0.1 + 0.2), "0.3");
-        assert_eq!(machine(336_776.0), "336776.0");
+        assert_eq!(machine(12_345_678.0), "12345678");
         assert_eq!(machine(1e300), "1e300");
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn losses(train: &TrainSummary) -> Option<Block> {
     .collect();
     let chart =
         LineChart { title: "Loss".to_owned(), x: "update", y: "loss", has_diagonal: false, series };
-    (!chart.series.is_empty()).then(|| Block::Chart(Chart::Losses(chart)))
+    (!chart.series.is_empty()).then_some(Block::Chart(Chart::Losses(chart)))
 }
 
 /// Every feature and how it became numbers.
@@ -91,7 +91,7 @@ pub(crate) fn spec(train: &TrainSummary) -> Table {
         match value {
             serde_json::Value::Object(map) if !map.is_empty() => {
                 let mut entries: Vec<_> = map.iter().collect();
-                entries.sort();
+                entries.sort_by(|a, b| a.0.cmp(b.0));
                 for (inner, value) in entries {
                     let key = if key.is_empty() { inner.clone() } else { format!("{key}.{inner}") };
                     flatten(&key, value, rows);

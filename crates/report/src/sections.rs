@@ -134,14 +134,14 @@ pub(crate) fn lead(summary: &RunSummary) -> Vec<Sentence> {
     if let Some(verdict) = &summary.verdict {
         if verdict.is_unbaselined {
             out.push(vec![words(
-                "no baseline: the policy lets a first version pass on absolute rules alone",
+                "No baseline: the policy lets a first version pass on absolute rules alone.",
             )]);
         }
         if verdict.inconclusive_is_allowed && verdict.outcome == Outcome::Inconclusive {
-            out.push(vec![words("the policy lets an inconclusive verdict end with exit 0")]);
+            out.push(vec![words("The policy lets an inconclusive verdict end with exit 0.")]);
         }
         out.push(vec![words(format!(
-            "each bound is decided one-sided at reliability {}, so the intervals shown are two-sided {} ones",
+            "Each bound is decided one-sided at reliability {}, so the intervals shown are two-sided {} ones.",
             numbers::percent(verdict.reliability),
             level(verdict)
         ))]);
@@ -245,14 +245,19 @@ fn all_numbers(finding: &Finding) -> String {
 
 /// A finding that does not simply hold: the fact, where, and what to do.
 fn told(finding: &Finding) -> Entry {
+    let mut entry = located(finding);
+    entry.head.extend([words(": "), words(&finding.message)]);
+    entry
+}
+
+/// [`told`] without the fact, for findings whose table holds it.
+fn located(finding: &Finding) -> Entry {
     let head = vec![
         Item::Outcome(finding.outcome),
         words(" "),
         name(&finding.rule),
         words(" "),
         words(&finding.subject),
-        words(": "),
-        words(&finding.message),
     ];
     let examples = finding.examples.iter().map(|it| vec![name(it)]);
     let advice = finding.advice.iter().map(|it| vec![words("advice: "), words(it)]);
@@ -384,7 +389,7 @@ fn curves(report: &Report) -> Vec<Block> {
     let frame = |title: &str, x, y, has_diagonal, series: Vec<Option<Series>>| {
         let series: Vec<Series> = series.into_iter().flatten().collect();
         let chart = LineChart { title: title.to_owned(), x, y, has_diagonal, series };
-        (!chart.series.is_empty()).then(|| Block::Chart(Chart::Curves(chart)))
+        (!chart.series.is_empty()).then_some(Block::Chart(Chart::Curves(chart)))
     };
     let series =
         |label: &str, stroke, key: &str| Series::new(label, stroke, report.curves.get(key)?);
@@ -442,8 +447,8 @@ fn checks(findings: &[Finding]) -> Vec<Block> {
     let mut blocks = Vec::new();
     if !unmet.is_empty() {
         blocks.push(Block::Table(check_table("Checks that do not hold", &unmet)));
-        let tellable = |it: &&Finding| !it.examples.is_empty() || it.advice.is_some();
-        let entries: Vec<Entry> = unmet.into_iter().filter(tellable).map(told).collect();
+        let has_more = |it: &&Finding| !it.examples.is_empty() || it.advice.is_some();
+        let entries: Vec<Entry> = unmet.into_iter().filter(has_more).map(located).collect();
         if !entries.is_empty() {
             blocks.push(Block::List(entries));
         }

@@ -1,0 +1,245 @@
+//! The summaries the tests render.
+
+use std::collections::BTreeMap;
+
+use karat_core::{
+    Digest, Finding, Outcome, Verdict,
+    metric::Metric,
+    summary::{CodeVersion, DataSummary, PromotionSummary, RunSummary, TrainSummary},
+    verdict::{Cell, Judged, Report, SliceCount},
+};
+
+/// A retrained flights model that is worse for one carrier, undecided for another, and not better elsewhere.
+pub(crate) fn flights() -> RunSummary {
+    RunSummary {
+        version: 1,
+        project: "flights".to_owned(),
+        tool: "karat 0.1.0".to_owned(),
+        code: CodeVersion { commit: Some("4f".repeat(20)), is_dirty: Some(true) },
+        data: DataSummary {
+            snapshot: "flights@9f3c21ab".to_owned(),
+            digest: digest("snapshot"),
+            n_files: 12,
+            n_rows: 336_776,
+            splits: vec![
+                ("holdout".to_owned(), 29_327, 28_755),
+                ("train".to_owned(), 166_158, 161_230),
+            ],
+        },
+        checks: checks(),
+        train: Some(training()),
+        verdict: Some(verdict()),
+        verdict_digest: Some(digest("verdict")),
+        promotion: Some(PromotionSummary {
+            alias: "flights@champion".to_owned(),
+            from: Some("flights@1".to_owned()),
+            to: Some("flights@1".to_owned()),
+            is_moved: false,
+            reason: "the verdict is `fail`".to_owned(),
+        }),
+    }
+}
+
+/// Nothing has happened yet.
+pub(crate) fn empty() -> RunSummary {
+    let mut summary = flights();
+    summary.code = CodeVersion::default();
+    summary.data.splits.clear();
+    summary.checks.clear();
+    summary.train = None;
+    summary.verdict = None;
+    summary.verdict_digest = None;
+    summary.promotion = None;
+    summary
+}
+
+pub(crate) fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn checks() -> Vec<Finding> {
+    let leak = Finding {
+        examples: vec!["2013-01.parquet row 17: 851".to_owned()],
+        advice: Some("give `dep_delay` the role `ignore` in karat.toml".to_owned()),
+        n_rows: Some(161_230),
+        ..Finding::new(
+            "leak.single-feature",
+            "dep_delay",
+            Outcome::Warn,
+            "AUC below 0.95",
+            "`dep_delay` alone predicts `late` with AUC 0.991",
+        )
+    };
+    vec![
+        Finding::new(
+            "schema.type",
+            "all columns",
+            Outcome::Pass,
+            "as declared",
+            "19 of 19 columns fit",
+        ),
+        leak,
+        Finding::new("rows.count", "snapshot", Outcome::Pass, "at least 1", "336,776 rows"),
+    ]
+}
+
+fn training() -> TrainSummary {
+    let losses = (1..=60u32).map(|i| [f64::from(i) * 10.0, 0.42 + 0.27 / f64::from(i)]);
+    TrainSummary {
+        run: "r-0123456789".to_owned(),
+        version: "flights@2".to_owned(),
+        model: digest("model"),
+        spec: serde_json::json!({"seed": 7, "hidden": [256, 256], "optimizer": {"name": "adamw", "learning_rate": 0.001}}),
+        features: vec![
+            ("carrier".to_owned(), "one of 16 values, missing or unknown".to_owned()),
+            ("distance".to_owned(), "(x - 1,040.1) / 733.2".to_owned()),
+        ],
+        task: "binary".to_owned(),
+        label: "late".to_owned(),
+        classes: vec!["0".to_owned(), "1".to_owned()],
+        n_parameters: 96_513,
+        n_updates: 600,
+        n_rows: 161_230,
+        seconds: 724.2,
+        device: "cpu".to_owned(),
+        seed: 7,
+        losses: losses.collect(),
+        eval_losses: vec![[200.0, 0.4402], [400.0, 0.4311], [600.0, 0.4318]],
+    }
+}
+
+fn verdict() -> Verdict {
+    let worse = |slice: &str, outcome, value, low, high, n_rows, message: &str| Finding {
+        value: Some(value),
+        interval: Some([low, high]),
+        n_rows: Some(n_rows),
+        ..Finding::new(
+            "not worse anywhere",
+            format!("auc, slice {slice}"),
+            outcome,
+            "change at least -0.005",
+            message,
+        )
+    };
+    let mut findings = vec![
+        Finding {
+            value: Some(0.6912),
+            interval: Some([0.6853, 0.6971]),
+            n_rows: Some(28_755),
+            ..Finding::new(
+                "ranks at all",
+                "auc, slice all",
+                Outcome::Pass,
+                "at least 0.64",
+                "auc is 0.6912",
+            )
+        },
+        worse("all", Outcome::Pass, 0.0013, -0.0011, 0.0037, 28_755, "not worse"),
+        worse("carrier=UA", Outcome::Fail, -0.0212, -0.0291, -0.0133, 5_066, "worse than allowed"),
+        worse(
+            "carrier=HA",
+            Outcome::Inconclusive,
+            -0.004,
+            -0.013,
+            0.005,
+            31,
+            "31 rows cannot tell",
+        ),
+        Finding::new(
+            "still calibrated",
+            "ece_debiased, slice all",
+            Outcome::NotApplied,
+            "at most 0.03",
+            "the report has no `ece_debiased`",
+        ),
+    ];
+    findings[3].advice =
+        Some("about 4,900 more labelled rows of carrier=HA would decide it".to_owned());
+    findings[2].numbers =
+        BTreeMap::from([("p".to_owned(), 0.000_012), ("n flipped".to_owned(), 412.0)]);
+    findings[2].examples =
+        vec!["2013-07.parquet row 88,213: late, was right, now wrong".to_owned()];
+    Verdict {
+        version: 1,
+        gate: "release".to_owned(),
+        outcome: Outcome::Fail,
+        inconclusive_is_allowed: false,
+        is_unbaselined: false,
+        judged: Judged {
+            candidate: digest("candidate"),
+            baseline: Some(digest("baseline")),
+            snapshot: digest("snapshot"),
+            rows: digest("rows"),
+            predictions: digest("predictions"),
+            baseline_predictions: Some(digest("baseline predictions")),
+            policy: digest("policy"),
+            tool: "karat 0.1.0".to_owned(),
+        },
+        candidate: "flights@2".to_owned(),
+        baseline: "flights@1".to_owned(),
+        reliability: 0.95,
+        findings,
+        report: Report {
+            cells: cells(),
+            slices: [
+                ("all", 28_755),
+                ("carrier=UA", 5_066),
+                ("carrier=HA", 31),
+                ("evening", 9_120),
+            ]
+            .map(|(slice, n_rows)| SliceCount {
+                slice: slice.to_owned(),
+                n_rows,
+                label_mean: Some(0.2312),
+            })
+            .to_vec(),
+            curves: curves(),
+        },
+    }
+}
+
+fn cells() -> Vec<Cell> {
+    let cell = |metric, slice: &str, n_rows, value: f64, improvement: f64| Cell {
+        metric,
+        slice: slice.to_owned(),
+        n_rows,
+        value: Some(value),
+        interval: Some([value - 0.0059, value + 0.0059]),
+        baseline: Some(value - improvement),
+        improvement: Some(improvement),
+        improvement_interval: Some([improvement - 0.0024, improvement + 0.0024]),
+        reason: None,
+    };
+    vec![
+        cell(Metric::Auc, "all", 28_755, 0.6912, 0.0013),
+        cell(Metric::LogLoss, "all", 28_755, 0.5021, 0.0002),
+        cell(Metric::Auc, "carrier=UA", 5_066, 0.6702, -0.0212),
+        cell(Metric::LogLoss, "carrier=UA", 5_066, 0.5313, -0.0101),
+        Cell {
+            value: None,
+            interval: None,
+            baseline: None,
+            improvement: None,
+            improvement_interval: None,
+            reason: Some("only one class among 31 rows".to_owned()),
+            ..cell(Metric::Auc, "carrier=HA", 31, 0.0, 0.0)
+        },
+        cell(Metric::Auc, "evening", 9_120, 0.6611, 0.0040),
+    ]
+}
+
+fn curves() -> BTreeMap<String, Vec<[f64; 2]>> {
+    let roc = (0..=20u32).map(|i| f64::from(i) / 20.0).map(|x| [x, x.sqrt()]).collect();
+    let calibration =
+        (1..=9u32).map(|i| f64::from(i) / 10.0).map(|x| [x, x * 0.9 + 0.02]).collect();
+    let scores = |peak: f64| {
+        let share = move |x: f64| [x, 1000.0 * (1.0 - (x - peak).abs())];
+        (0..=20u32).map(|i| share(f64::from(i) / 20.0)).collect()
+    };
+    BTreeMap::from([
+        ("roc".to_owned(), roc),
+        ("calibration".to_owned(), calibration),
+        ("scores_negative".to_owned(), scores(0.2)),
+        ("scores_positive".to_owned(), scores(0.6)),
+    ])
+}
