@@ -13,6 +13,7 @@ use karat_core::{
     plan::Encoding,
     port::{CheckpointFiles, EncodedRows, FitRequest, TrainEnd, TrainIo, TrainState},
     summary::TrainSummary,
+    tensors::Tensors,
     thousands,
 };
 use karat_store::{RunHandle, RunLog, Store, VersionRecord};
@@ -222,7 +223,8 @@ impl Lab<'_> {
     ) -> Result<Done, Failure> {
         let spec = &project.train;
         let weights = self.store.put_bytes(&files.model)?;
-        let n_parameters = karat_core::tensors::Tensors::parse(&files.model)?.n_elements();
+        let tensors = Tensors::parse(&files.model)?;
+        let n_parameters = tensors.iter().map(|(_, view)| view.shape.iter().product::<usize>() as u64).sum();
         let manifest = ModelManifest {
             version: MANIFEST_VERSION,
             tool: self.tool.clone(),

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use karat_core::{
-    Digest, Exit, Failure, Observer, Project, Schema,
+    Digest, Exit, Failure, Observer, Project, Schema, Step,
+    event::Silent,
     policy::{Gate, Policy},
     summary::{DataSummary, PromotionSummary, RunSummary},
 };
@@ -14,6 +15,7 @@ use crate::{
     Lab,
     data::{Checked, Frozen},
     gate::{Baseline, exit_of},
+    lab::{Asked, Done},
     promote::CHAMPION,
 };
 
@@ -85,13 +87,7 @@ impl Lab<'_> {
             &trained.version,
             &Baseline::AsDeclared,
         )?;
-        let scored = self.score(
-            &mut karat_core::event::Silent,
-            project,
-            &frozen,
-            &trained.manifest_digest,
-            "",
-        )?;
+        let scored = self.score(&mut Silent, project, &frozen, &trained.manifest_digest, "")?;
         outputs.extend(scored.outputs);
         outputs.insert("verdict.json".to_owned(), decided.digest);
 
@@ -149,5 +145,33 @@ impl Lab<'_> {
             verdict_digest: None,
             promotion: None,
         }
+    }
+
+    /// Renders the reports of `summary` and keeps them; the same summary is not rendered twice.
+    pub fn keep_reports(
+        &self,
+        summary: &RunSummary,
+        render: impl FnOnce(&RunSummary) -> Vec<(&'static str, String)>,
+    ) -> Result<BTreeMap<String, Digest>, Failure> {
+        let asked = Asked {
+            step: Step::Report,
+            subject: summary
+                .train
+                .as_ref()
+                .map_or_else(|| summary.data.snapshot.clone(), |it| it.version.clone()),
+            spec: serde_json::Value::Null,
+            inputs: BTreeMap::from([("summary.json".to_owned(), self.put_json(summary)?)]),
+            seed: None,
+            device: String::new(),
+            total: None,
+        };
+        let recorded = self.step(&mut Silent, asked, |_, _| {
+            let mut outputs = BTreeMap::new();
+            for (name, text) in render(summary) {
+                outputs.insert(name.to_owned(), self.store.put_bytes(text.as_bytes())?);
+            }
+            Ok(Done { outputs, metrics: serde_json::json!({}), summary: String::new() })
+        })?;
+        Ok(recorded.outputs)
     }
 }

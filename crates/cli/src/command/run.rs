@@ -26,10 +26,11 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
     let whole = lab.run(&mut session.observer(), &project, schema, &policy, gate, after)?;
     super::snapshot::write_pointer(session, &whole.frozen.located.snapshot)?;
 
-    let files = reports(&whole.summary);
-    let at = keep_reports(session, &workshop.store, &whole, &files)?;
+    let files = lab.keep_reports(&whole.summary, reports)?;
+    let at = place_reports(session, &workshop.store, &whole, &files)?;
     if let Some(out) = &args.out {
-        copy_out(&workshop.store, out, &whole.outputs, &files)?;
+        copy_out(&workshop.store, out, &whole.outputs)?;
+        copy_out(&workshop.store, out, &files)?;
     }
     if let Some(refusal) = whole.refusal {
         return Err(refusal);
@@ -60,21 +61,16 @@ pub(crate) fn reports(summary: &RunSummary) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Puts the reports into the store and a readable copy under `.karat/reports/<candidate>/`; returns where the page lies.
-fn keep_reports(
+/// A readable copy of the stored reports under `.karat/reports/<candidate>/`; returns where the page lies.
+fn place_reports(
     session: &Session,
     store: &Store,
     whole: &Whole,
-    files: &[(&'static str, String)],
+    files: &BTreeMap<String, Digest>,
 ) -> Result<PathBuf, Failure> {
     let name = whole.summary.train.as_ref().map_or("checks", |it| it.version.as_str());
     let folder = session.root().join(STATE_DIR).join("reports").join(name);
-    let mut named = BTreeMap::new();
-    for (file, text) in files {
-        named.insert((*file).to_owned(), store.put_bytes(text.as_bytes())?);
-        karat_store::write_durably(&folder.join(file), text.as_bytes())?;
-    }
-    store.set_reports(&whole.frozen.digest, name, &named, crate::env::now())?;
+    copy_out(store, &folder, files)?;
     Ok(folder.join("report.html"))
 }
 
@@ -83,13 +79,9 @@ pub(crate) fn copy_out(
     store: &Store,
     out: &Path,
     outputs: &BTreeMap<String, Digest>,
-    files: &[(&'static str, String)],
 ) -> Result<(), Failure> {
     for (name, digest) in outputs {
         karat_store::write_durably(&out.join(name), &store.read(digest)?)?;
-    }
-    for (name, text) in files {
-        karat_store::write_durably(&out.join(name), text.as_bytes())?;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> 
     }
     let trained = lab.train(&mut session.observer(), &project, &frozen)?;
     if let Some(out) = &args.out {
-        super::run::copy_out(&workshop.store, out, &trained.outputs, &[])?;
+        super::run::copy_out(&workshop.store, out, &trained.outputs)?;
     }
     session.text(&format!(
         "\n{}  run {}, model {}\nnext     karat gate {}   judges it",

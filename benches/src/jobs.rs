@@ -1,0 +1,443 @@
+//! The jobs. Each measures ours and, where a Python is given, the peer right after, on the same files.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use karat_core::{
+    Digest, Name, ScoredRows, Task,
+    policy::{BaselineRef, Bound, Change, Gate, Rule, SliceRef},
+    rng::{Purpose, Stream},
+    verdict::Judged,
+};
+use serde_json::{Value, json};
+
+use crate::{Row, Setup};
+
+/// Times a job is measured; the median counts.
+const REPEATS: usize = 3;
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn seconds<T>(work: impl FnOnce() -> Result<T, String>) -> Result<(f64, T), String> {
+    let started = Instant::now();
+    let value = work()?;
+    Ok((started.elapsed().as_secs_f64(), value))
+}
+
+/// A copy of the example without its state: nothing is cached.
+fn fresh(setup: &Setup) -> Result<tempfile::TempDir, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    for name in ["karat.toml", "gate.toml", "schema/flights.toml"] {
+        let to = folder.path().join(name);
+        fs::create_dir_all(to.parent().unwrap_or(folder.path()))
+            .map_err(|error| error.to_string())?;
+        fs::copy(setup.flights.join(name), to).map_err(|error| format!("{name}: {error}"))?;
+    }
+    let data = setup.flights.join("data");
+    std::os::unix::fs::symlink(&data, folder.path().join("data"))
+        .map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+/// Runs ours; gives the JSON events, wall seconds and peak resident bytes.
+fn karat(setup: &Setup, dir: &Path, line: &[&str]) -> Result<(Vec<Value>, f64, f64), String> {
+    let peak = dir.join("peak");
+    let (wall, output) = seconds(|| {
+        Command::new("/usr/bin/env")
+            .arg("python3")
+            .args(["-c", "import os,resource,sys\nimport subprocess\ncode=subprocess.call(sys.argv[2:])\nopen(sys.argv[1],'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))\nsys.exit(code)"])
+            .arg(&peak)
+            .arg(&setup.karat)
+            .args(line)
+            .arg("--json")
+            .current_dir(dir)
+            .output()
+            .map_err(|error| error.to_string())
+    })?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(format!(
+            "karat {} ended with {:?}: {}",
+            line.join(" "),
+            output.status.code(),
+            stdout.lines().last().unwrap_or_default()
+        ));
+    }
+    let events = stdout.lines().filter_map(|it| serde_json::from_str(it).ok()).collect();
+    let kib: f64 =
+        fs::read_to_string(&peak).ok().and_then(|it| it.parse().ok()).unwrap_or(f64::NAN);
+    Ok((events, wall, kib * 1024.0))
+}
+
+fn peer(setup: &Setup, script: &str, arguments: &[&str]) -> Result<Option<Value>, String> {
+    let Some(python) = &setup.python else { return Ok(None) };
+    let output = Command::new(python)
+        .arg(setup.peers.join(script))
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{script}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let line = stdout.lines().rev().find(|line| line.starts_with('{'));
+    line.and_then(|line| serde_json::from_str(line).ok()).map(Some).ok_or_else(|| {
+        format!(
+            "{script}: {}",
+            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("no result")
+        )
+    })
+}
+
+fn number(value: &Value, key: &str) -> Result<f64, String> {
+    value[key].as_f64().ok_or_else(|| format!("no number `{key}` in {value}"))
+}
+
+/// Start of the process to the last byte of `--help`.
+pub(crate) fn help(setup: &Setup) -> Result<Vec<Row>, String> {
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let run =
+            || Command::new(&setup.karat).arg("--help").output().map_err(|error| error.to_string());
+        times.push(seconds(run)?.0 * 1000.0);
+    }
+    let ms = median(times);
+    Ok(vec![Row {
+        job: "karat --help",
+        unit: "1/s",
+        ours: 1000.0 / ms,
+        peer: None,
+        remark: format!("{ms:.1} ms, goal under 30 ms"),
+        details: json!({ "ms": ms }),
+    }])
+}
+
+/// Rows per second of the training loop alone: from the throughput log of the run.
+pub(crate) fn train(setup: &Setup) -> Result<Vec<Row>, String> {
+    let data = setup.flights.join("data");
+    let mut rows = Vec::new();
+    for batch in ["1024", "4096"] {
+        let mut ours = Vec::new();
+        let mut auc = Value::Null;
+        let mut peak = 0.0;
+        for _ in 0..REPEATS {
+            let folder = fresh(setup)?;
+            let set = format!("train.batch_size={batch}");
+            let line = [
+                "run",
+                "--set",
+                &set,
+                "--set",
+                "train.early_stopping=0",
+                "--set",
+                "split.flights.train={ where = \"month <= 6\" }",
+                "--set",
+                "split.flights.eval={ where = \"month <= 6 and day > 40\" }",
+                "--dry-run",
+                "--out",
+                "out",
+            ];
+            let (events, _, bytes) = karat_any_exit(setup, folder.path(), &line)?;
+            peak = bytes;
+            let log = fs::read_to_string(folder.path().join("out/throughput.jsonl"))
+                .map_err(|error| error.to_string())?;
+            ours.push(throughput(&log)?);
+            if let Some(end) = events.iter().find(|it| it["event"] == "run_finished") {
+                auc = by_month(end);
+            }
+        }
+        let found = peer(
+            setup,
+            "train_flights_torch.py",
+            &["--data", &data.display().to_string(), "--batch", batch, "--epochs", "5"],
+        )?;
+        let compared = match &found {
+            Some(found) => Some(("PyTorch eager".to_owned(), number(found, "rows_per_s")?)),
+            None => None,
+        };
+        rows.push(Row {
+            job: if batch == "1024" {
+                "train flights MLP 256-256, batch 1024"
+            } else {
+                "train flights MLP 256-256, batch 4096"
+            },
+            unit: "rows/s",
+            ours: median(ours.clone()),
+            peer: compared,
+            remark: format!("peak {:.0} MB", peak / 1e6),
+            details: json!({ "runs": ours, "auc": auc, "peak_bytes": peak, "peer": found }),
+        });
+    }
+    Ok(rows)
+}
+
+/// As [`karat`], but a verdict other than pass is a result too.
+fn karat_any_exit(
+    setup: &Setup,
+    dir: &Path,
+    line: &[&str],
+) -> Result<(Vec<Value>, f64, f64), String> {
+    karat(setup, dir, line).or_else(|error| {
+        if error.contains("ended with Some(1)") || error.contains("ended with Some(4)") {
+            Ok((Vec::new(), f64::NAN, f64::NAN))
+        } else {
+            Err(error)
+        }
+    })
+}
+
+/// Rows per second between the first and the last line: start-up and the first updates do not count.
+fn throughput(log: &str) -> Result<f64, String> {
+    let lines: Vec<Value> = log.lines().filter_map(|it| serde_json::from_str(it).ok()).collect();
+    let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
+        return Err("the throughput log is empty".to_owned());
+    };
+    let elapsed = number(last, "seconds")? - number(first, "seconds")?;
+    Ok((number(last, "rows")? - number(first, "rows")?) / elapsed)
+}
+
+fn by_month(end: &Value) -> Value {
+    let cells =
+        end["summary"]["verdict"]["report"]["cells"].as_array().cloned().unwrap_or_default();
+    let auc = cells.iter().filter(|it| it["metric"] == "auc").filter(|it| {
+        let slice = it["slice"].as_str().unwrap_or_default();
+        slice == "all" || slice.starts_with("month=")
+    });
+    auc.map(|it| (it["slice"].as_str().unwrap_or_default().to_owned(), it["value"].clone()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// The year ten times over: 3,367,760 rows in 120 files.
+fn big(setup: &Setup, folder: &Path) -> Result<PathBuf, String> {
+    let to = folder.join("big");
+    fs::create_dir_all(&to).map_err(|error| error.to_string())?;
+    for entry in
+        fs::read_dir(setup.flights.join("data")).map_err(|error| error.to_string())?.flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".parquet") {
+            for copy in 0..10 {
+                fs::copy(entry.path(), to.join(format!("{copy}-{name}")))
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    Ok(to)
+}
+
+/// Parquet to Parquet, the whole process: start, read, encode, score, write, fsync.
+pub(crate) fn score(setup: &Setup) -> Result<Vec<Row>, String> {
+    let folder = fresh(setup)?;
+    let (_, _, _) = karat(setup, folder.path(), &["run"])?;
+    let data = big(setup, folder.path())?;
+    let pattern = data.join("*.parquet").display().to_string();
+    let (mut ours, mut peak) = (Vec::new(), 0.0_f64);
+    for _ in 0..REPEATS {
+        let (events, wall, bytes) =
+            karat(setup, folder.path(), &["score", &pattern, "--out", "scores.parquet"])?;
+        let n_rows = events
+            .iter()
+            .find(|it| it["event"] == "scored")
+            .map(|it| it["summary"]["n_rows"].clone())
+            .and_then(|it| it.as_f64());
+        ours.push(n_rows.ok_or("no scored event")? / wall);
+        peak = peak.max(bytes);
+    }
+    let found = peer_score(setup, folder.path(), &data)?;
+    let compared = match &found {
+        Some(found) => Some(("pyarrow + ONNX Runtime".to_owned(), number(found, "rows_per_s")?)),
+        None => None,
+    };
+    Ok(vec![Row {
+        job: "score 3,367,760 rows, Parquet to Parquet",
+        unit: "rows/s",
+        ours: median(ours.clone()),
+        peer: compared,
+        remark: format!("peak {:.0} MB, goal under 1 GiB", peak / 1e6),
+        details: json!({ "runs": ours, "peak_bytes": peak, "peer": found }),
+    }])
+}
+
+fn peer_score(setup: &Setup, folder: &Path, data: &Path) -> Result<Option<Value>, String> {
+    let model = folder.join("peer.onnx").display().to_string();
+    let flights = setup.flights.join("data").display().to_string();
+    if peer(setup, "export_flights_onnx.py", &["--data", &flights, "--out", &model])?.is_none() {
+        return Ok(None);
+    }
+    let out = folder.join("peer.parquet").display().to_string();
+    peer(
+        setup,
+        "score_flights_ort.py",
+        &["--data", &data.display().to_string(), "--model", &model, "--out", &out],
+    )
+}
+
+/// Freeze and check 3.4 million rows, nothing cached.
+pub(crate) fn check(setup: &Setup) -> Result<Vec<Row>, String> {
+    let mut times = Vec::new();
+    let mut peak = 0.0_f64;
+    for _ in 0..REPEATS {
+        let folder = fresh(setup)?;
+        let data = big(setup, folder.path())?;
+        let files = format!(
+            "dataset.flights.files={}",
+            json!(data.join("*.parquet").display().to_string())
+        );
+        // Ten copies of every row are ten duplicates of every key; that is not what is timed.
+        let line = ["check", "--set", &files, "--set", "check.\"schema.key\".level=\"warn\""];
+        let started = Instant::now();
+        let result = karat(setup, folder.path(), &line);
+        match result {
+            Ok((_, wall, bytes)) => {
+                times.push(wall);
+                peak = peak.max(bytes);
+            }
+            Err(error) if error.contains("Some(1)") => times.push(started.elapsed().as_secs_f64()),
+            Err(error) => return Err(error),
+        }
+    }
+    let wall = median(times.clone());
+    Ok(vec![Row {
+        job: "snapshot + check of 3,367,760 rows x 20",
+        unit: "rows/s",
+        ours: 3_367_760.0 / wall,
+        peer: None,
+        remark: format!("{wall:.2} s, goal under 5 s"),
+        details: json!({ "seconds": times, "peak_bytes": peak }),
+    }])
+}
+
+struct Rayon;
+
+impl karat_gate::Parallel for Rayon {
+    fn for_each(&self, n: usize, work: &(dyn Fn(usize) + Sync)) {
+        use rayon::prelude::{IntoParallelIterator, ParallelIterator};
+        (0..n).into_par_iter().for_each(work);
+    }
+}
+
+/// 10,000 paired resamples of AUC, log loss and accuracy over 100,000 rows: one gate decision.
+pub(crate) fn gate(setup: &Setup) -> Result<Vec<Row>, String> {
+    const N: u32 = 100_000;
+    let stream = Stream::new(1, Purpose::Permute, "bench");
+    let label: Vec<f32> =
+        (0..N).map(|i| f32::from(u8::from(stream.uniform(0, 0, u64::from(i)) < 0.3))).collect();
+    let scored = |lane: u32| ScoredRows {
+        task: Task::Binary,
+        classes: vec!["no".to_owned(), "yes".to_owned()],
+        rows: Digest::of(b"bench"),
+        label: label.clone(),
+        score: label
+            .iter()
+            .zip(0_u64..)
+            .map(|(y, i)| (0.35 * y + 0.65 * stream.uniform(lane, 0, i)).clamp(0.001, 0.999))
+            .collect(),
+        slices: Vec::new(),
+        group: None,
+        names: Vec::new(),
+    };
+    let (a, b) = (scored(1), scored(2));
+    let rule = |metric: &str| {
+        Ok::<Rule, String>(Rule {
+            name: metric.to_owned(),
+            metric: metric.parse().map_err(|error| format!("{error}"))?,
+            slices: vec![SliceRef::All],
+            bound: Bound::MaxRegression(Change::Absolute(0.01)),
+            n_rows_min: 0,
+            warns_only: false,
+        })
+    };
+    let gate = Gate {
+        name: "bench".parse::<Name>().map_err(|error| error.to_string())?,
+        baseline: BaselineRef::None,
+        reliability: 0.95,
+        power: 0.8,
+        inconclusive_is_allowed: false,
+        unbaselined_is_allowed: false,
+        n_resamples: 10_000,
+        rules: vec![rule("auc")?, rule("log_loss")?, rule("accuracy")?, rule("average_precision")?],
+        waivers: Vec::new(),
+    };
+    let digest = Digest::of(b"x");
+    let judged = Judged {
+        candidate: Digest::of(b"a"),
+        baseline: Some(Digest::of(b"b")),
+        snapshot: digest,
+        rows: a.rows,
+        predictions: digest,
+        baseline_predictions: Some(digest),
+        policy: digest,
+        tool: "bench".to_owned(),
+    };
+    let mut times = Vec::new();
+    for _ in 0..REPEATS {
+        let input = karat_gate::GateInput {
+            candidate: &a,
+            baseline: Some(&b),
+            judged: judged.clone(),
+            candidate_label: "a".to_owned(),
+            baseline_label: "b".to_owned(),
+            today: "2026-01-01",
+        };
+        times.push(seconds(|| Ok(karat_gate::decide(&gate, &input, &Rayon)))?.0);
+    }
+    let wall = median(times.clone());
+    let found = peer(setup, "bootstrap_numpy.py", &[])?;
+    let compared = match &found {
+        Some(found) => Some(("vectorised NumPy".to_owned(), 1.0 / number(found, "seconds")?)),
+        None => None,
+    };
+    Ok(vec![Row {
+        job: "gate, 100,000 pairs, 10,000 resamples",
+        unit: "1/s",
+        ours: 1.0 / wall,
+        peer: compared,
+        remark: format!("{wall:.2} s, goal under 3 s"),
+        details: json!({ "seconds": times, "peer": found }),
+    }])
+}
+
+/// 500 MB into the store, durably, beside a plain write and fsync of the same bytes on the same disk.
+pub(crate) fn save(_: &Setup) -> Result<Vec<Row>, String> {
+    const N_BYTES: usize = 500_000_000;
+    // Beside the checkout, not in a folder that may be memory.
+    let folder = tempfile::tempdir_in("target").map_err(|error| error.to_string())?;
+    let mut bytes = vec![0_u8; N_BYTES];
+    for (i, chunk) in bytes.chunks_mut(8).enumerate() {
+        let word = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
+    }
+    let (mut plain, mut stored) = (Vec::new(), Vec::new());
+    let store =
+        karat_store::Store::open(&folder.path().join("store"), karat_store::Access::ReadWrite)
+            .map_err(|error| error.to_string())?;
+    for i in 0..REPEATS {
+        bytes[0] = u8::try_from(i).unwrap_or(0);
+        let path = folder.path().join("plain");
+        let (wall, ()) = seconds(|| {
+            let mut file = fs::File::create(&path).map_err(|error| error.to_string())?;
+            file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(|error| error.to_string())
+        })?;
+        plain.push(N_BYTES as f64 / wall / 1e9);
+        let n_blocks = fs::metadata(&path).map(|it| it.blocks()).unwrap_or(0);
+        debug_assert!(0 < n_blocks);
+        fs::remove_file(&path).map_err(|error| error.to_string())?;
+        let (wall, _) = seconds(|| store.put_bytes(&bytes).map_err(|error| error.to_string()))?;
+        stored.push(N_BYTES as f64 / wall / 1e9);
+    }
+    Ok(vec![Row {
+        job: "commit 500 MB to the store, digested",
+        unit: "GB/s",
+        ours: median(stored.clone()),
+        peer: Some(("plain write + fsync".to_owned(), median(plain.clone()))),
+        remark: "goal 0.7".to_owned(),
+        details: json!({ "stored": stored, "plain": plain }),
+    }])
+}
