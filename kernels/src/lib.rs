@@ -1,1 +1,27 @@
 //! One file an operation: formula, reference, fused CPU code, backward pass, parity tests.
+//!
+//! **Bits.** Every operation here gives the same bits for any number of threads and any vector width: work is cut by
+//! shape only, partial results are combined in a fixed order, and each output element is one fixed chain of IEEE
+//! operations. Products are always fused multiply-adds, so the naive reference agrees bit for bit.
+//!
+//! Without features: plain slices. Feature `burn`: what makes burn run them on its CPU backend, with gradients.
+//!
+//! Reading order: [`matmul`] (all the arithmetic), [`linear`], [`table_input`], [`dropout`], [`bce`],
+//! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`]; [`philox`] for random bits.
+
+pub mod adamw;
+pub mod bce;
+pub mod cross_entropy;
+pub mod dropout;
+#[cfg(feature = "burn")]
+mod flex;
+pub mod global_norm;
+pub mod linear;
+pub mod loss;
+pub mod matmul;
+pub mod philox;
+pub mod squared_error;
+pub mod sum;
+pub mod table_input;
+#[cfg(test)]
+mod testing;

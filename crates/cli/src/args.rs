@@ -17,14 +17,14 @@ infrastructure, 4 inconclusive, 5 nothing to check, 75 stopped after a durable c
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: GlobalFlags,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 /// Flags of every command.
 #[derive(Args, Debug, Clone)]
-pub(crate) struct Common {
+pub(crate) struct GlobalFlags {
     /// Run as if started in DIR, the folder of `karat.toml`
     #[arg(
         short = 'C',

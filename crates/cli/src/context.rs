@@ -13,7 +13,7 @@ use karat_pipeline::Lab;
 use karat_store::{Access, Store};
 use karat_table::ArrowTables;
 
-use crate::{args::Common, env, render::Screen, signals::StopFlag};
+use crate::{args::GlobalFlags, env, render::Screen, signals::StopFlag};
 
 /// Name of the project file.
 pub(crate) const PROJECT_FILE: &str = "karat.toml";
@@ -24,7 +24,7 @@ pub(crate) const STATE_DIR: &str = ".karat";
 
 /// One invocation.
 pub(crate) struct Session {
-    pub(crate) common: Common,
+    pub(crate) common: GlobalFlags,
     pub(crate) stop: StopFlag,
     screen: Mutex<Screen>,
 }
@@ -49,7 +49,7 @@ impl karat_gate::Parallel for Rayon {
 }
 
 impl Session {
-    pub(crate) fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &GlobalFlags) -> Self {
         Self {
             common: common.clone(),
             stop: StopFlag::listen(),

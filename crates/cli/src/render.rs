@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use karat_core::{Event, Failure, Outcome, Step, UpdateRecord};
 use serde_json::{Value, json};
 
-use crate::{args::Common, env};
+use crate::{args::GlobalFlags, env};
 
 /// Steps shorter than this never show a bar.
 const BAR_AFTER: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ struct Bar {
 }
 
 impl Screen {
-    pub(crate) fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &GlobalFlags) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         Self {
             is_json: common.json,

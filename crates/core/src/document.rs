@@ -153,22 +153,27 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Byte offset of the value of a dotted key, by the spans of the parser.
+/// Byte offset of the value of a dotted key, by the spans of the parser. A number names an element of an array:
+/// `gate.release.rule.2.metric`.
 fn find_key(text: &str, key: &str) -> Option<usize> {
     let document = toml::de::DeTable::parse(text).ok()?;
-    let mut table = document.get_ref();
-    let parts: Vec<&str> = key.split('.').collect();
-    for (depth, part) in parts.iter().enumerate() {
-        let (_, value) = table.iter().find(|(name, _)| name.get_ref().as_ref() == *part)?;
-        if depth + 1 == parts.len() {
-            return Some(value.span().start);
-        }
-        match value.get_ref() {
-            toml::de::DeValue::Table(inner) => table = inner,
-            _ => return Some(value.span().start),
-        }
+    let mut parts = key.split('.');
+    let mut value = member(document.get_ref(), parts.next()?)?;
+    for part in parts {
+        value = match value.get_ref() {
+            toml::de::DeValue::Table(table) => member(table, part)?,
+            toml::de::DeValue::Array(array) => array.get(part.parse::<usize>().ok()?)?,
+            _ => break,
+        };
     }
-    None
+    Some(value.span().start)
+}
+
+fn member<'a, 'i>(
+    table: &'a toml::de::DeTable<'i>,
+    key: &str,
+) -> Option<&'a toml::Spanned<toml::de::DeValue<'i>>> {
+    table.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
 }
 
 fn one_line(message: &str) -> String {
@@ -219,6 +224,15 @@ mod tests {
             Document::parse("karat.toml", "a = 1\n[train]\nepochs = 4\n").expect("valid");
         assert_eq!(document.place("train.epochs").as_deref(), Some("karat.toml:3:10"));
         assert_eq!(document.place("train.absent"), None);
+    }
+
+    #[test]
+    fn places_reach_into_arrays_of_tables() {
+        let text = "[[rule]]\na = 1\n[[rule]]\na = 2\n";
+        let document = Document::parse("gate.toml", text).expect("valid");
+        assert_eq!(document.place("rule.1.a").as_deref(), Some("gate.toml:4:5"));
+        assert_eq!(document.place("rule.1").as_deref(), Some("gate.toml:3:1"));
+        assert_eq!(document.place("rule.2"), None);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Step {
     Register,
     /// Move an alias.
     Promote,
+    /// Render the reports of a run.
+    Report,
 }
 
 impl Step {
@@ -37,6 +39,7 @@ impl Step {
             Self::Gate => "gate",
             Self::Register => "register",
             Self::Promote => "promote",
+            Self::Report => "report",
         }
     }
 }
@@ -129,7 +132,6 @@ pub trait Observer: Send {
     /// Called in order, from the thread that runs the step.
     fn observe(&mut self, event: Event);
 }
-
 
 /// Listens to nothing: for a step whose cached result is looked up a second time.
 pub struct Silent;

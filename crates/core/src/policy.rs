@@ -1,13 +1,25 @@
-//! The policy file `gate.toml`: raw as typed, gates as meant. In CI it is read from the base branch.
+//! The policy file `gate.toml`: gates as meant. In CI it is read from the base branch.
+//!
+//! Reading order: [`Policy`], [`Gate`], [`Rule`], then `policy::read` (the file as typed, and what it refuses).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Name, metric::Metric};
+use crate::{Digest, Document, Failure, Name, metric::Metric};
+
+mod read;
 
 /// Rules of one gate.
 pub const RULES_MAX: usize = 256;
+/// Slices one rule names.
+pub const RULE_SLICES_MAX: usize = 256;
+/// Fewest bootstrap resamples: below this the tails of an interval rest on a handful of draws.
+pub const RESAMPLES_MIN: u32 = 999;
+/// Most bootstrap resamples.
+pub const RESAMPLES_MAX: u32 = 1_000_000;
+/// Resamples when the gate does not say.
+pub const RESAMPLES_DEFAULT: u32 = 9_999;
 
 /// All gates of a policy file, and the digest of its text.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +28,13 @@ pub struct Policy {
     pub gates: BTreeMap<Name, Gate>,
     /// Digest of the file's meaning (after `--set`).
     pub digest: Digest,
+}
+
+impl Policy {
+    /// Reads and validates `gate.toml`.
+    pub fn read(document: &Document) -> Result<Self, Failure> {
+        read::policy(document)
+    }
 }
 
 /// A named list of rules.
@@ -49,7 +68,7 @@ pub enum BaselineRef {
     Alias(Name),
     /// A fixed version of the same model: `@7`.
     Version(u32),
-    /// The majority class or the mean label of the holdout's own training split.
+    /// A constant prediction from the judged rows' own labels: the share of each class, or the mean.
     Naive,
     /// Nothing: absolute rules only.
     None,
@@ -66,7 +85,8 @@ pub struct Rule {
     pub slices: Vec<SliceRef>,
     /// What must hold.
     pub bound: Bound,
-    /// Rows a slice needs to be judged.
+    /// Rows a slice needs to be judged. 0: not said; then a named slice is always judged, and a value of a `=*` family
+    /// when it has rows enough to see the margin.
     pub n_rows_min: u64,
     /// `true`: a broken rule only warns.
     pub warns_only: bool,
@@ -80,8 +100,18 @@ pub enum SliceRef {
     All,
     /// A predicate slice by name, or one value of a family: `evening`, `carrier=UA`.
     Named(String),
-    /// Every value of a family with enough rows: `carrier=*`.
+    /// Every value of this family with enough rows: `carrier` for `carrier=*`.
     Every(String),
+}
+
+impl fmt::Display for SliceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Named(name) => f.write_str(name),
+            Self::Every(family) => write!(f, "{family}=*"),
+        }
+    }
 }
 
 /// What must hold.
@@ -100,6 +130,26 @@ pub enum Bound {
     MaxImprovement(Change),
 }
 
+impl Bound {
+    /// Whether the bound is on the difference from a baseline.
+    #[must_use]
+    pub const fn is_change(self) -> bool {
+        !matches!(self, Self::Min(_) | Self::Max(_))
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Min(min) => write!(f, "at least {min}"),
+            Self::Max(max) => write!(f, "at most {max}"),
+            Self::MaxRegression(margin) => write!(f, "worse by less than {margin}"),
+            Self::MinImprovement(step) => write!(f, "better by more than {step}"),
+            Self::MaxImprovement(alarm) => write!(f, "better by at most {alarm}"),
+        }
+    }
+}
+
 /// A difference, absolute or as a share of |baseline|.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -108,6 +158,25 @@ pub enum Change {
     Absolute(f64),
     /// (new − old) / |old|, ≥ 0.
     Relative(f64),
+}
+
+impl Change {
+    /// The number, whatever its unit.
+    #[must_use]
+    pub const fn amount(self) -> f64 {
+        match self {
+            Self::Absolute(amount) | Self::Relative(amount) => amount,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absolute(amount) => write!(f, "{amount}"),
+            Self::Relative(share) => write!(f, "{share} of the baseline's value"),
+        }
+    }
 }
 
 /// A recorded, expiring exception to one rule.

@@ -356,10 +356,13 @@ impl Coded for TensorsError {
     }
 }
 
+/// Type, shape and bytes of a tensor to be written.
+type Entry<'a> = (Dtype, Vec<usize>, Cow<'a, [u8]>);
+
 /// Builds a file whose bytes depend on its content only.
 #[derive(Clone, Debug, Default)]
 pub struct Writer<'a> {
-    tensors: BTreeMap<String, (Dtype, Vec<usize>, Cow<'a, [u8]>)>,
+    tensors: BTreeMap<String, Entry<'a>>,
     metadata: BTreeMap<String, String>,
 }
 

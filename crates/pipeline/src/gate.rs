@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     Lab,
-    data::{Frozen, to_value},
+    freeze::{Frozen, to_value},
     lab::{Asked, Done},
 };
 

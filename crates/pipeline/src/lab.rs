@@ -210,7 +210,6 @@ impl Lab<'_> {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds of one step")]
     pub(crate) fn seconds_since(&self, started: Timestamp) -> f64 {
         (self.now().0 - started.0).max(0) as f64 / 1000.0
     }

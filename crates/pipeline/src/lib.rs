@@ -4,10 +4,10 @@
 //! recorded as a run under a key of what it was made from; a step whose key is known, and whose outputs are still there
 //! and unchanged, is not done again.
 //!
-//! Reading order: [`whole`], then the steps in order: [`data`], [`train`], [`score`], [`gate`], [`promote`]; how a step is
+//! Reading order: [`whole`], then the steps in order: [`freeze`], [`train`], [`score`], [`gate`], [`promote`]; how a step is
 //! recorded and cached: `lab`.
 
-pub mod data;
+pub mod freeze;
 pub mod gate;
 mod lab;
 pub mod model;
@@ -16,7 +16,7 @@ pub mod score;
 pub mod train;
 pub mod whole;
 
-pub use data::{Checked, Frozen, pointer_file};
+pub use freeze::{Checked, Frozen, pointer_file};
 pub use gate::{Baseline, Decided, exit_of, pick_gate};
 pub use lab::Lab;
 pub use model::ModelManifest;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     Lab, ModelManifest,
-    data::{Frozen, to_value},
+    freeze::{Frozen, to_value},
     lab::{Asked, Done},
 };
 

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Lab, ModelManifest,
-    data::{Frozen, to_value},
+    freeze::{Frozen, to_value},
     lab::{Asked, Done},
     model::MANIFEST_VERSION,
 };
@@ -224,7 +224,8 @@ impl Lab<'_> {
         let spec = &project.train;
         let weights = self.store.put_bytes(&files.model)?;
         let tensors = Tensors::parse(&files.model)?;
-        let n_parameters = tensors.iter().map(|(_, view)| view.shape.iter().product::<usize>() as u64).sum();
+        let n_parameters =
+            tensors.iter().map(|(_, view)| view.shape.iter().product::<usize>() as u64).sum();
         let manifest = ModelManifest {
             version: MANIFEST_VERSION,
             tool: self.tool.clone(),
@@ -445,7 +446,6 @@ fn summary(
             )
             .because(&error)
         })?;
-        #[expect(clippy::cast_precision_loss, reason = "an update number on a plot")]
         losses.push([record.update as f64, record.loss]);
     }
     let stride = losses.len().div_ceil(CURVE_POINTS_MAX).max(1);

@@ -13,7 +13,7 @@ use karat_store::Authority;
 
 use crate::{
     Lab,
-    data::{Checked, Frozen},
+    freeze::{Checked, Frozen},
     gate::{Baseline, exit_of},
     lab::{Asked, Done},
     promote::CHAMPION,

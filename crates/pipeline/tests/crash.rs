@@ -65,11 +65,18 @@ impl Bench {
         *self.engine.skill.lock().unwrap_or_else(PoisonError::into_inner) = skill;
     }
 
-    fn run(&self, store: &Store, root: &Path, seed: u64, stop: &dyn Stop) -> (Result<Whole, Failure>, Vec<Event>) {
+    fn run(
+        &self,
+        store: &Store,
+        root: &Path,
+        seed: u64,
+        stop: &dyn Stop,
+    ) -> (Result<Whole, Failure>, Vec<Event>) {
         let mut document = Document::parse("karat.toml", PROJECT).expect("valid");
         document.set(&format!("train.seed={seed}")).expect("an assignment");
         let project = Project::read(&document).expect("valid");
-        let policy = Policy::read(&Document::parse("gate.toml", POLICY).expect("valid")).expect("valid");
+        let policy =
+            Policy::read(&Document::parse("gate.toml", POLICY).expect("valid")).expect("valid");
         let clock = || Timestamp(1_700_000_000_000);
         let lab = Lab {
             root,
@@ -85,7 +92,8 @@ impl Bench {
         };
         let mut seen = Seen(Vec::new());
         let gate = pick_gate(&policy, None).expect("one gate");
-        let result = lab.run(&mut seen, &project, Schema::default(), &policy, gate, AfterPass::Promote);
+        let result =
+            lab.run(&mut seen, &project, Schema::default(), &policy, gate, AfterPass::Promote);
         (result, seen.0)
     }
 }
@@ -132,7 +140,10 @@ fn a_run_survives_a_failure_at_every_durable_effect() {
         assert_eq!(again.expect("the second try always finishes").exit, Exit::Pass);
         assert_eq!(champion(&store), Some(2), "effect {n}");
         if !is_failed {
-            assert!(30 <= failures, "only {failures} effects seen: is the fault injector wired in?");
+            assert!(
+                30 <= failures,
+                "only {failures} effects seen: is the fault injector wired in?"
+            );
             return;
         }
         failures += 1;
@@ -183,7 +194,9 @@ fn a_stopped_training_ends_with_75_and_the_same_run_continues() {
     let bench = Bench::new();
     let stopped = bench.run(&store, folder.path(), 1, &StopNow).0.expect_err("stopped");
     assert_eq!(stopped.exit.code(), 75);
-    let n_runs = |store: &Store| store.runs(100).expect("readable").iter().filter(|it| it.step.word() == "train").count();
+    let n_runs = |store: &Store| {
+        store.runs(100).expect("readable").iter().filter(|it| it.step.word() == "train").count()
+    };
     assert_eq!(n_runs(&store), 1);
     assert_eq!(bench.run(&store, folder.path(), 1, &NeverStop).0.expect("passes").exit, Exit::Pass);
     assert_eq!(n_runs(&store), 1, "the same run was taken over");

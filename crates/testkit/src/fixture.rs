@@ -25,11 +25,6 @@ pub fn churn_rows(from: u32, to: u32) -> Vec<String> {
     (from..to)
         .map(|id| {
             let u = |lane: u32| stream.uniform(lane, 0, u64::from(id));
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "small positive numbers"
-            )]
             let pick = |x: f32, n: f32| (x * n) as usize;
             let region = ["north", "south", "east", "west"][pick(u(0), 4.0)];
             let plan = ["basic", "plus", "pro"][pick(u(1), 3.0)];

@@ -37,7 +37,7 @@ impl Sandbox {
     #[must_use]
     pub fn churn(binary: &str) -> Self {
         let sandbox = Self::new(binary);
-        sandbox.write("churn.csv", &crate::fixture::churn_csv(crate::fixture::CHURN_ROWS));
+        sandbox.write("churn.csv", crate::fixture::churn_csv(crate::fixture::CHURN_ROWS));
         sandbox.karat("init . --name churn --data churn.csv --label churned").expect_code(0);
         sandbox.edit("karat.toml", "hidden = [128, 64]", "hidden = [16]");
         sandbox.edit("karat.toml", "epochs = 5", "epochs = 3");
@@ -80,6 +80,7 @@ impl Sandbox {
 
     /// A command, its words separated by spaces; a word with spaces stands in single quotes.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the sandbox passes PATH on and nothing else")]
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new(&self.binary);
         command.current_dir(self.path()).args(words(line));

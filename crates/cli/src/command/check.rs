@@ -22,7 +22,6 @@ pub(crate) fn run(session: &Session, args: &CheckArgs) -> Result<Exit, Failure> 
     let mut table =
         TextTable::new(&["column", "type", "missing", "distinct", "min", "max", "mean"]);
     for column in &checked.profile.columns {
-        #[expect(clippy::cast_precision_loss, reason = "a share for people")]
         let missing = column.n_missing as f64 / checked.profile.n_rows.max(1) as f64;
         let number =
             |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| format!("{it:.4}"));

@@ -99,7 +99,8 @@ pub(super) fn tile(
             .try_fold(dtype.n_bytes(), |n, dimension| n.checked_mul(*dimension))
             .ok_or_else(|| malformed(format!("tensor `{name}` of shape {shape:?} is too large")))?;
         if offsets.start != end {
-            let what = if offsets.start < end { "overlaps the one before" } else { "leaves a hole" };
+            let what =
+                if offsets.start < end { "overlaps the one before" } else { "leaves a hole" };
             return Err(malformed(format!("tensor `{name}` at byte {} {what}", offsets.start)));
         }
         if offsets.end.checked_sub(offsets.start) != Some(wanted) {

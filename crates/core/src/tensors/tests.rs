@@ -192,7 +192,11 @@ fn missing_unexpected_reshaped_and_retyped_tensors_are_each_named() {
         "tensor `c` is missing",
     );
     assert_eq!(error.details(), ["missing: `c`", "missing: `d`", "unexpected: `b`"]);
-    check(&[("a", &[2])], "checkpoint-tensor-unexpected", "tensor `b` does not belong to the model");
+    check(
+        &[("a", &[2])],
+        "checkpoint-tensor-unexpected",
+        "tensor `b` does not belong to the model",
+    );
     check(
         &[("a", &[1, 2]), ("b", &[1])],
         "checkpoint-tensor-shape",

@@ -1,0 +1,417 @@
+//! What can go wrong with files, rules, fitting and scoring: one enum an operation, each with a code that
+//! `docs/errors.md` explains.
+//!
+//! Reading order: [`FileError`], [`RuleError`], [`FitError`], [`ScoreError`].
+
+use std::io;
+
+use karat_core::{Code, Coded, Digest, Exit, Failure, thousands};
+use thiserror::Error;
+
+/// `a`, `b` and `c` in backticks.
+pub(crate) fn quoted(names: &[String]) -> String {
+    names.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn near_detail(what: &str, near: &[String]) -> Vec<String> {
+    if near.is_empty() { Vec::new() } else { vec![format!("{what}: {}", quoted(near))] }
+}
+
+/// An impossible state of our own making.
+pub(crate) fn internal(what: impl std::fmt::Display) -> Failure {
+    Failure::new("internal", Exit::Run, format!("internal error: {what}; this is a bug"))
+}
+
+/// Why files could not be found, recognised or read.
+#[derive(Debug, Error)]
+pub(crate) enum FileError {
+    #[error("file `{file}` does not exist")]
+    Missing { file: String, near: Vec<String> },
+
+    #[error("pattern `{pattern}` matches no file")]
+    NoMatch { pattern: String, near: Vec<String> },
+
+    #[error("folder `{folder}` has no file that can be read")]
+    EmptyFolder { folder: String },
+
+    #[error("pattern `{pattern}` is not valid: {reason}")]
+    Pattern { pattern: String, reason: String },
+
+    #[error("the name of file `{file}` is not UTF-8")]
+    FileName { file: String },
+
+    #[error("file `{file}` is empty")]
+    Empty { file: String },
+
+    #[error("file `{file}` is {what}, which is not read")]
+    Refused { file: String, what: &'static str },
+
+    #[error("file `{file}` is of no known format: {reason}")]
+    Unknown { file: String, reason: String },
+
+    #[error("file `{file}` is truncated: {reason}")]
+    Truncated { file: String, reason: String },
+
+    #[error("file `{file}` line {}: expected {expected} fields, found {found}", thousands(*line))]
+    Ragged { file: String, line: u64, expected: String, found: String },
+
+    #[error("file `{file}` line {}: a NUL byte", thousands(*line))]
+    NulByte { file: String, line: u64 },
+
+    #[error("file `{file}` has two columns called `{column}`")]
+    ColumnRepeated { file: String, column: String },
+
+    #[error("file `{file}` cannot be read: {reason}")]
+    Unreadable { file: String, reason: String },
+
+    #[error("cannot read `{file}`")]
+    Io { file: String, source: io::Error },
+
+    #[error("column `{column}` of file `{file}` is {found}, which is neither number, text nor time")]
+    Nested { file: String, column: String, found: String },
+
+    #[error("file `{file}` has no column {}, needed as {purpose}", quoted(columns))]
+    ColumnAbsent { file: String, columns: Vec<String>, purpose: &'static str, near: Vec<String> },
+
+    #[error("file `{file}` does not fit the model: it has no column {}", quoted(columns))]
+    ModelMismatch { file: String, columns: Vec<String>, near: Vec<String> },
+
+    #[error("file `{file}` has changed since the snapshot")]
+    Changed { file: String, expected: String, found: String },
+}
+
+impl FileError {
+    /// Wraps an I/O error; a file that is gone says so.
+    pub(crate) fn io(file: &str, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { file: file.to_owned(), near: Vec::new() },
+            io::ErrorKind::UnexpectedEof => {
+                Self::Truncated { file: file.to_owned(), reason: "it ends too early".to_owned() }
+            }
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                Self::Unreadable { file: file.to_owned(), reason: source.to_string() }
+            }
+            _ => Self::Io { file: file.to_owned(), source },
+        }
+    }
+
+    /// A file that is not the one the snapshot names.
+    pub(crate) fn changed(file: &str, expected: Digest, found: Digest) -> Self {
+        Self::Changed {
+            file: file.to_owned(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+}
+
+impl Coded for FileError {
+    fn code(&self) -> Code {
+        Code::new(match self {
+            Self::Missing { .. } => "file-missing",
+            Self::NoMatch { .. } => "glob-empty",
+            Self::EmptyFolder { .. } => "folder-empty",
+            Self::Pattern { .. } => "glob-invalid",
+            Self::FileName { .. } => "file-name",
+            Self::Empty { .. } => "file-empty",
+            Self::Refused { .. } => "file-format-refused",
+            Self::Unknown { .. } => "file-format-unknown",
+            Self::Truncated { .. } => "file-truncated",
+            Self::Ragged { .. } => "csv-ragged",
+            Self::NulByte { .. } => "file-nul-byte",
+            Self::ColumnRepeated { .. } => "column-repeated",
+            Self::Unreadable { .. } => "file-unreadable",
+            Self::Io { .. } => "file-io",
+            Self::Nested { .. } => "column-nested",
+            Self::ColumnAbsent { .. } => "column-absent",
+            Self::ModelMismatch { .. } => "model-schema-mismatch",
+            Self::Changed { .. } => "snapshot-changed",
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Io { .. } | Self::Changed { .. } => Exit::Run,
+            _ => Exit::Usage,
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        match self {
+            Self::Missing { near, .. } | Self::NoMatch { near, .. } => {
+                near_detail("the nearest files are", near)
+            }
+            Self::ColumnAbsent { near, .. } | Self::ModelMismatch { near, .. } => {
+                near_detail("the nearest columns of the file are", near)
+            }
+            Self::Changed { expected, found, .. } => {
+                vec![format!("expected {expected}"), format!("found {found}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Changed { .. } => {
+                vec!["`karat snapshot` freezes the files as they are now".to_owned()]
+            }
+            Self::EmptyFolder { .. } | Self::Unknown { .. } => vec![
+                "files that are read end in `.parquet`, `.csv`, `.json`, `.jsonl`, `.ndjson`, `.arrow`, `.feather`, \
+                 `.ipc`; text also as `.gz` or `.zst`"
+                    .to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Why a split or slice rule cannot be applied.
+#[derive(Debug, Error)]
+pub(crate) enum RuleError {
+    #[error("{rule}: `{predicate}` is not a valid predicate: {reason}")]
+    Predicate { rule: String, predicate: String, reason: String, near: Vec<String> },
+
+    #[error("{rule}: `{predicate}` has type {found}, a predicate is true or false")]
+    NotBoolean { rule: String, predicate: String, found: String },
+
+    #[error("{rule}: `{predicate}` uses `{function}`, which does not give the same rows every time")]
+    NotRepeatable { rule: String, predicate: String, function: String },
+
+    #[error("{rule} has a time range, but no column of the schema has the role `time`")]
+    NoTime { rule: String },
+
+    #[error("dataset `{dataset}` has no split `{split}`")]
+    SplitUnknown { dataset: String, split: String, near: Vec<String> },
+
+    #[error("dataset `{dataset}` has {found} splits, at most {max} are measured")]
+    TooManySplits { dataset: String, found: usize, max: usize },
+}
+
+impl Coded for RuleError {
+    fn code(&self) -> Code {
+        Code::new(match self {
+            Self::Predicate { .. } | Self::NotBoolean { .. } | Self::NotRepeatable { .. } => {
+                "predicate-invalid"
+            }
+            Self::NoTime { .. } => "split-time",
+            Self::SplitUnknown { .. } => "split-unknown",
+            Self::TooManySplits { .. } => "splits-too-many",
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn details(&self) -> Vec<String> {
+        match self {
+            Self::Predicate { near, .. } => near_detail("the nearest columns are", near),
+            Self::SplitUnknown { near, .. } => near_detail("the nearest splits are", near),
+            _ => Vec::new(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Predicate { near, .. } if near.is_empty() => vec![
+                "columns are written as in the files, text in single quotes: `carrier = 'UA' AND month <= 6`"
+                    .to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Why a plan cannot be fitted or rows cannot be encoded.
+#[derive(Debug, Error)]
+pub(crate) enum FitError {
+    #[error("split `{split}` of `{snapshot}` has no rows")]
+    SplitEmpty { split: String, snapshot: String, n_rows: u64 },
+
+    #[error("the schema names no label column")]
+    NoLabel,
+
+    #[error("column `{asked}` is to be the label, but the files have no such column")]
+    LabelUnknown { asked: String, near: Vec<String> },
+
+    #[error("label `{column}` has no value in split `{split}`")]
+    LabelMissing { column: String, split: String, n_rows: u64 },
+
+    #[error("label `{column}` is always `{value}` in split `{split}`")]
+    LabelConstant { column: String, split: String, value: String, n_rows: u64 },
+
+    #[error("label `{column}` has type {found}, which task `{task}` cannot use")]
+    LabelType { column: String, found: &'static str, task: &'static str },
+
+    #[error("label `{column}` has {found} classes, task `{task}` needs {needed}")]
+    LabelClasses {
+        column: String,
+        found: String,
+        task: &'static str,
+        needed: String,
+        classes: Vec<String>,
+    },
+
+    #[error("label `{column}` has class `{class}`, which the model does not know")]
+    ClassUnseen { column: String, class: String, classes: Vec<String>, place: String },
+
+    #[error("`train.positive` is `{asked}`, which is no class of label `{column}`")]
+    PositiveUnknown { asked: String, column: String, near: Vec<String> },
+
+    #[error("the schema names no feature column")]
+    NoFeatures,
+
+    #[error("feature {} is known only after the prediction", quoted(columns))]
+    KnownAfter { columns: Vec<String> },
+
+    #[error("feature {} has no value in split `{split}`", quoted(columns))]
+    ColumnMissing { columns: Vec<String>, split: String, n_rows: u64 },
+
+    #[error("feature `{column}` has kind `{kind}`, which type `{ty}` cannot have")]
+    Kind { column: String, kind: &'static str, ty: &'static str },
+
+    #[error("weight `{column}` is {found} at {place}, must be a finite number of at least 0")]
+    Weight { column: String, found: String, place: String },
+
+    #[error("cannot keep encoded rows in `{folder}`")]
+    Spill { folder: String, source: io::Error },
+}
+
+impl Coded for FitError {
+    fn code(&self) -> Code {
+        Code::new(match self {
+            Self::SplitEmpty { .. } => "split-empty",
+            Self::NoLabel => "label-absent",
+            Self::LabelUnknown { .. } => "label-unknown",
+            Self::LabelMissing { .. } => "label-missing",
+            Self::LabelConstant { .. } => "label-constant",
+            Self::LabelType { .. } => "label-type",
+            Self::LabelClasses { .. } => "label-classes",
+            Self::ClassUnseen { .. } => "label-class-unseen",
+            Self::PositiveUnknown { .. } => "positive-unknown",
+            Self::NoFeatures => "no-features",
+            Self::KnownAfter { .. } => "feature-known-after",
+            Self::ColumnMissing { .. } => "column-all-missing",
+            Self::Kind { .. } => "feature-kind",
+            Self::Weight { .. } => "weight-invalid",
+            Self::Spill { .. } => "spill-failed",
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Spill { .. } => Exit::Run,
+            Self::SplitEmpty { .. } => Exit::Nothing,
+            _ => Exit::Usage,
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        match self {
+            Self::SplitEmpty { n_rows, .. } => {
+                vec![format!("none of {} rows satisfies its rule", thousands(*n_rows))]
+            }
+            Self::LabelUnknown { near, .. } => near_detail("the nearest columns are", near),
+            Self::PositiveUnknown { near, .. } => near_detail("the nearest classes are", near),
+            Self::LabelMissing { n_rows, .. }
+            | Self::LabelConstant { n_rows, .. }
+            | Self::ColumnMissing { n_rows, .. } => {
+                vec![format!("{} rows were read", thousands(*n_rows))]
+            }
+            Self::LabelClasses { classes, .. } => near_detail("the first classes are", classes),
+            Self::ClassUnseen { classes, place, .. } => {
+                vec![format!("first at {place}"), format!("the model knows {}", quoted(classes))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoLabel => vec!["`role = \"label\"` in the schema file makes a column the label".to_owned()],
+            Self::NoFeatures => {
+                vec!["`role = \"feature\"` in the schema file makes a column a feature".to_owned()]
+            }
+            Self::KnownAfter { .. } | Self::ColumnMissing { .. } => {
+                vec!["`role = \"ignore\"` in the schema file leaves a column out".to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Why rows could not be scored, written or read back.
+#[derive(Debug, Error)]
+pub(crate) enum ScoreError {
+    #[error(
+        "{} of {} rows could not be scored, at most {max_share} % may",
+        thousands(*n_quarantined),
+        thousands(*n_rows)
+    )]
+    Quarantine { n_quarantined: u64, n_rows: u64, max_share: f64, first: Vec<String>, file: String },
+
+    #[error("model and schema disagree on column {columns}")]
+    Types { columns: String },
+
+    #[error("two output columns are called `{column}`")]
+    OutputRepeated { column: String },
+
+    #[error("predictions can be written as `.parquet`, `.csv` or `.jsonl`, not `{file}`")]
+    OutputFormat { file: String },
+
+    #[error("cannot write `{file}`: {reason}")]
+    Write { file: String, reason: String },
+
+    #[error("stopped on request after {} rows", thousands(*n_rows))]
+    Stopped { n_rows: u64 },
+
+    #[error("`{file}` was not written by `karat score`: {reason}")]
+    NotPredictions { file: String, reason: String },
+}
+
+impl Coded for ScoreError {
+    fn code(&self) -> Code {
+        Code::new(match self {
+            Self::Quarantine { .. } => "quarantine-exceeded",
+            Self::Types { .. } => "model-schema-mismatch",
+            Self::OutputRepeated { .. } => "output-column-repeated",
+            Self::OutputFormat { .. } => "output-format",
+            Self::Write { .. } => "predictions-unwritable",
+            Self::Stopped { .. } => "stopped",
+            Self::NotPredictions { .. } => "predictions-unreadable",
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Quarantine { .. } => Exit::Fail,
+            Self::Types { .. } | Self::OutputFormat { .. } | Self::OutputRepeated { .. } => Exit::Usage,
+            Self::NotPredictions { .. } => Exit::Usage,
+            Self::Write { .. } => Exit::Run,
+            Self::Stopped { .. } => Exit::Interrupted,
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        match self {
+            Self::Quarantine { first, file, .. } => {
+                let mut details = first.clone();
+                details.push(format!("all of them are in {file}"));
+                details
+            }
+            Self::Stopped { .. } => vec!["no predictions were kept".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Quarantine { .. } => {
+                vec!["`score.quarantine_max` in karat.toml sets the share that may fail".to_owned()]
+            }
+            Self::Stopped { .. } => vec!["the same command starts scoring again".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What the tests of several operations share.
+
+use crate::philox::philox;
+
+/// `n` numbers in [-1, 1), the same on every call with the same `seed`.
+pub(crate) fn uniform(seed: u32, n: usize) -> Vec<f32> {
+    (0..n)
+        .map(|i| {
+            let bits = philox([u32::try_from(i).expect("a small test"), 0, 0, 0], [seed, 0])[0];
+            (bits >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+#[track_caller]
+pub(crate) fn assert_same_bits(expected: &[f32], found: &[f32], case: impl std::fmt::Debug) {
+    assert_eq!(expected.len(), found.len(), "{case:?}");
+    for (i, (x, y)) in expected.iter().zip(found).enumerate() {
+        assert_eq!(x.to_bits(), y.to_bits(), "{case:?}: element {i} is {y}, expected {x}");
+    }
+}
+
+/// Runs `f` on pools of 1, 2, 3 and 8 threads and hands back what all of them gave.
+#[track_caller]
+pub(crate) fn on_any_threads<T: PartialEq + std::fmt::Debug + Send>(f: impl Fn() -> T + Sync) -> T {
+    let run = |n_threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
+        pool.expect("threads start").install(&f)
+    };
+    let one = run(1);
+    for n_threads in [2, 3, 8] {
+        assert!(run(n_threads) == one, "{n_threads} threads give other bits than one");
+    }
+    one
+}
