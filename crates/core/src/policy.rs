@@ -143,9 +143,9 @@ impl fmt::Display for Bound {
         match self {
             Self::Min(min) => write!(f, "at least {min}"),
             Self::Max(max) => write!(f, "at most {max}"),
-            Self::MaxRegression(margin) => write!(f, "worse by less than {margin}"),
+            Self::MaxRegression(margin) => write!(f, "not worse by more than {margin}"),
             Self::MinImprovement(step) => write!(f, "better by more than {step}"),
-            Self::MaxImprovement(alarm) => write!(f, "better by at most {alarm}"),
+            Self::MaxImprovement(alarm) => write!(f, "not better by more than {alarm}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Notation: n rows; b = candidate right and baseline wrong, c = the reverse.
 //!
 //! Sources: Wilson 1927; Fagerland, Lydersen, Laake 2013 (mid-p); Tango 1998; Bonett and Price 2012; Connor 1987.
-//! Golden values: docs/design/005-gate-statistics.md.
+//! Golden values: docs/design/004-three-outcomes.md.
 
 use crate::normal::{fair_coin, fair_coin_tail, quantile};
 

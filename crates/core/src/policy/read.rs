@@ -438,7 +438,10 @@ reason = "September labels arrive late"
         );
         assert_eq!(gate.rules[0].slices, [SliceRef::All]);
         assert_eq!(gate.rules[2].bound, Bound::MaxImprovement(Change::Relative(0.5)));
-        assert_eq!(gate.rules[2].name, "log_loss better by at most 0.5 of the baseline's value");
+        assert_eq!(
+            gate.rules[2].name,
+            "log_loss not better by more than 0.5 of the baseline's value"
+        );
         assert!(gate.rules[2].warns_only && !gate.rules[0].warns_only);
         assert_eq!(gate.waivers[0].until, "2026-12-31");
     }
@@ -478,7 +481,7 @@ reason = "September labels arrive late"
         let failure = read(&GOOD.replace("rule = \"ranks", "rule = \"rank")).expect_err("no rule");
         assert_eq!(
             failure.message,
-            "no rule is called `rank at all`: the nearest are `ranks at all`, `not worse anywhere`, `log_loss better by at most 0.5 of the baseline's value`"
+            "no rule is called `rank at all`: the nearest are `ranks at all`, `not worse anywhere`, `log_loss not better by more than 0.5 of the baseline's value`"
         );
     }
 
