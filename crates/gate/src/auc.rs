@@ -2,7 +2,10 @@
 //! (Sun and Xu 2014); planning one AUC by Hanley and McNeil 1982.
 
 use crate::{
-    metric::{NotMeasured, Scores, rank::{Placements, Ranked}},
+    metric::{
+        NotMeasured, Scores,
+        rank::{Placements, Ranked},
+    },
     normal::two_sided,
 };
 
@@ -18,7 +21,8 @@ impl DeLong {
     /// Needs two rows of each class: a variance of one number is not defined.
     pub fn new(scores: &Scores<'_>) -> Result<Self, NotMeasured> {
         let placements = Ranked::of_both_classes(scores)?.placements();
-        for (n, class) in [(placements.n_positive, "positive"), (placements.n_negative, "negative")] {
+        for (n, class) in [(placements.n_positive, "positive"), (placements.n_negative, "negative")]
+        {
             if n < 2 {
                 return Err(NotMeasured::new(format!("only {n} row is {class}, DeLong needs 2")));
             }
@@ -73,7 +77,8 @@ impl DeLong {
     /// This model against another on the same rows.
     #[must_use]
     pub fn against(&self, other: &Self) -> AucDifference {
-        let variance = self.covariance(self) + other.covariance(other) - 2.0 * self.covariance(other);
+        let variance =
+            self.covariance(self) + other.covariance(other) - 2.0 * self.covariance(other);
         let difference = self.auc() - other.auc();
         let standard_error = libm::sqrt(variance.max(0.0));
         // Scores in the same order: the difference is rounding, and so is its error.
@@ -111,14 +116,18 @@ mod tests {
     use karat_core::Task;
 
     use super::{DeLong, hanley_mcneil};
-    use crate::{metric::Scores, testing::{assert_close, scored}};
+    use crate::{
+        metric::Scores,
+        testing::{assert_close, scored},
+    };
 
     const Y: [f32; 12] = [1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     const A: [f32; 12] = [0.9, 0.8, 0.7, 0.55, 0.4, 0.6, 0.5, 0.45, 0.3, 0.3, 0.2, 0.1];
     const B: [f32; 12] = [0.85, 0.6, 0.65, 0.3, 0.5, 0.7, 0.55, 0.4, 0.35, 0.25, 0.3, 0.15];
 
     fn of(label: &[f32], score: &[f32]) -> DeLong {
-        DeLong::new(&Scores { task: Task::Binary, n_classes: 2, label, score }).expect("two classes")
+        DeLong::new(&Scores { task: Task::Binary, n_classes: 2, label, score })
+            .expect("two classes")
     }
 
     #[test]
@@ -148,7 +157,13 @@ mod tests {
         let mut pairs = 0.0;
         for (x, _) in score.iter().zip(&label).filter(|(_, y)| 0.5 < **y) {
             for (y, _) in score.iter().zip(&label).filter(|(_, y)| **y < 0.5) {
-                wins += if y < x { 1.0 } else if x < y { 0.0 } else { 0.5 };
+                wins += if y < x {
+                    1.0
+                } else if x < y {
+                    0.0
+                } else {
+                    0.5
+                };
                 pairs += 1.0;
             }
         }

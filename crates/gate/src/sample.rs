@@ -49,9 +49,7 @@ impl Sample {
                 _ => compare(&scores_of(rows, a), &scores_of(rows, b)),
             };
             by_scores(candidate)
-                .then_with(|| {
-                    candidate.label[a as usize].total_cmp(&candidate.label[b as usize])
-                })
+                .then_with(|| candidate.label[a as usize].total_cmp(&candidate.label[b as usize]))
                 .then_with(|| baseline.map_or(std::cmp::Ordering::Equal, by_scores))
         });
         let pick = |rows: &ScoredRows| -> Vec<f32> {

@@ -3,14 +3,16 @@
 use karat_core::{
     Digest, ScoredRows, Task,
     rng::{Purpose, Stream},
-    scored::SliceColumn,
 };
 
 /// Relative above 1, absolute below: `tolerance` in units of max(1, |expected|), but relative for tiny expectations.
 #[track_caller]
 pub(crate) fn assert_close(found: f64, expected: f64, tolerance: f64) {
     let scale = if expected == 0.0 { 1.0 } else { expected.abs() };
-    assert!((found - expected).abs() <= tolerance * scale, "found {found:e}, expected {expected:e}");
+    assert!(
+        (found - expected).abs() <= tolerance * scale,
+        "found {found:e}, expected {expected:e}"
+    );
 }
 
 /// Uniform numbers in [0, 1) that every run repeats.
@@ -43,18 +45,6 @@ pub(crate) fn rows(task: Task, classes: &[&str], label: Vec<f32>, score: Vec<f32
 /// Binary rows.
 pub(crate) fn binary(label: Vec<f32>, score: Vec<f32>) -> ScoredRows {
     rows(Task::Binary, &["no", "yes"], label, score)
-}
-
-/// A family slice from values per row.
-pub(crate) fn family(name: &str, of_row: &[&str]) -> SliceColumn {
-    let mut values: Vec<String> = of_row.iter().map(|&it| it.to_owned()).collect();
-    values.sort();
-    values.dedup();
-    let codes = of_row
-        .iter()
-        .map(|it| values.iter().position(|value| value == it).expect("collected above") as u32)
-        .collect();
-    SliceColumn { name: name.to_owned(), values, codes, is_family: true }
 }
 
 /// A labelled population with a score of known quality: logistic in a normal, shifted by `lift` for positives.

@@ -122,8 +122,9 @@ impl Statistic for Confusion {
             let at = (row % TABLES) * n_cells + *cell as usize;
             tables[at] = tables[at].wrapping_add(u64::from(*count));
         }
-        let counts: Vec<u64> =
-            (0..n_cells).map(|cell| (0..TABLES).map(|it| tables[it * n_cells + cell]).sum()).collect();
+        let counts: Vec<u64> = (0..n_cells)
+            .map(|cell| (0..TABLES).map(|it| tables[it * n_cells + cell]).sum())
+            .collect();
         self.of_counts(&counts)
     }
 

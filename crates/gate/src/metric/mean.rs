@@ -51,8 +51,8 @@ pub(crate) fn dot(counts: &[u8], values: &[f64]) -> f64 {
             sums[lane] += f64::from(counts[lane]) * values[lane];
         }
     }
-    let mut sum = ((sums[0] + sums[4]) + (sums[1] + sums[5]))
-        + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+    let mut sum =
+        ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
     for (count, value) in counts.remainder().iter().zip(values.remainder()) {
         sum += f64::from(*count) * value;
     }

@@ -50,7 +50,7 @@ impl Ranked {
         Self { order, n_rows, positive, ends, scores: values, mixed }
     }
 
-    pub(super) fn of_both_classes(scores: &Scores<'_>) -> Result<Self, NotMeasured> {
+    pub(crate) fn of_both_classes(scores: &Scores<'_>) -> Result<Self, NotMeasured> {
         let n = scores.label.len();
         let n_positive = scores.label.iter().filter(|it| 0.5 <= **it).count();
         if n_positive == 0 || n_positive == n {
@@ -122,7 +122,12 @@ impl Ranked {
             negatives_before += negatives;
             from = to;
         }
-        Placements { auc: wins / (n_positive as f64 * n_negative as f64), n_positive, n_negative, share }
+        Placements {
+            auc: wins / (n_positive as f64 * n_negative as f64),
+            n_positive,
+            n_negative,
+            share,
+        }
     }
 }
 
@@ -159,8 +164,11 @@ impl Statistic for Auc {
             let sum = |from: u32, to: u32| -> u64 {
                 counts[from as usize..to as usize].iter().map(|it| u64::from(*it)).sum()
             };
-            let ties: u64 =
-                ranked.mixed.iter().map(|(from, split, to)| sum(*from, *split) * sum(*split, *to)).sum();
+            let ties: u64 = ranked
+                .mixed
+                .iter()
+                .map(|(from, split, to)| sum(*from, *split) * sum(*split, *to))
+                .sum();
             let positives = weights.total - negatives;
             (wins as f64 - 0.5 * ties as f64) / (positives as f64 * negatives as f64)
         })

@@ -1,0 +1,72 @@
+//! The golden acceleration, the same bits however the work is dealt out, and intervals that lie where they must.
+
+use karat_core::metric::Metric;
+
+use super::{Jackknife, Resampling, acceleration, bca};
+use crate::{
+    metric::{measure, prepare},
+    parallel::{Parallel, Serial},
+    sample::Sample,
+    testing,
+};
+
+/// The two-sample example of Efron and Tibshirani 1993 (mouse data), difference of means.
+#[test]
+fn acceleration_has_its_golden_value() {
+    let y = [10.0, 27.0, 31.0, 40.0, 46.0, 50.0, 52.0, 104.0, 146.0];
+    let z = [16.0, 23.0, 38.0, 94.0, 99.0, 141.0, 197.0];
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let without = |x: &[f64], i: usize| (x.iter().sum::<f64>() - x[i]) / (x.len() - 1) as f64;
+    let of_y = Jackknife::from_values((0..y.len()).map(|i| mean(&z) - without(&y, i)).collect());
+    let of_z = Jackknife::from_values((0..z.len()).map(|i| without(&z, i) - mean(&y)).collect());
+    testing::assert_close(acceleration(&[&of_y, &of_z]), 0.011_008_228_344_026_734, 1e-9);
+}
+
+/// Does the work backwards, as threads might.
+struct Backwards;
+
+impl Parallel for Backwards {
+    fn for_each(&self, n: usize, work: &(dyn Fn(usize) + Sync)) {
+        (0..n).rev().for_each(work);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_how_the_work_is_dealt_out_and_the_interval_holds_the_estimate() {
+    let (label, score) = testing::scored("bootstrap", 800, 0.3, 1.2);
+    let rows = testing::binary(label, score);
+    let all: Vec<u32> = (0..800).collect();
+    let sample = Sample::new(&rows, None, &all);
+    for metric in
+        [Metric::Auc, Metric::LogLoss, Metric::Brier, Metric::F1, Metric::AveragePrecision]
+    {
+        let statistic = prepare(metric, &sample.candidate()).expect("measurable");
+        let draw = |name: &str, parallel: &dyn Parallel| {
+            Resampling::new(name, &sample, 999).run(&[&*statistic], parallel).remove(0)
+        };
+        let bits = |values: &[f64]| values.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+        let draws = draw("a", &Serial);
+        assert_eq!(bits(&draws), bits(&draw("a", &Backwards)), "{metric}");
+        assert_ne!(bits(&draws), bits(&draw("b", &Serial)), "{metric}: another name, other draws");
+
+        let estimate = measure(metric, &sample.candidate()).expect("measurable");
+        let jackknife = Jackknife::new(&*statistic, &sample, &Serial);
+        let found = bca(estimate, draws, &jackknife, 0.05).expect("an interval");
+        let [low, high] = found.interval;
+        assert!(low < estimate && estimate < high, "{metric}: {estimate} in [{low}, {high}]");
+        // Bootstrap and jackknife look at the same spread.
+        let ratio = found.standard_error / jackknife.standard_error();
+        assert!((0.8..1.25).contains(&ratio), "{metric}: {ratio}");
+    }
+}
+
+#[test]
+fn an_undefined_resample_leaves_no_interval() {
+    let rows = testing::binary(vec![0.0, 0.0, 0.0, 1.0], vec![0.1, 0.2, 0.3, 0.9]);
+    let sample = Sample::new(&rows, None, &[0, 1, 2, 3]);
+    let statistic = prepare(Metric::Auc, &sample.candidate()).expect("measurable");
+    let draws = Resampling::new("small", &sample, 999).run(&[&*statistic], &Serial).remove(0);
+    let jackknife = Jackknife::new(&*statistic, &sample, &Serial);
+    let why = bca(1.0, draws, &jackknife, 0.05).expect_err("a resample without positives");
+    assert!(why.reason.contains("of 999 resamples"), "{why}");
+}
