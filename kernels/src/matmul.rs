@@ -8,7 +8,7 @@
 //! of [`KC`] whose partial sums wait in c (a store and a load do not change an f32).
 //! bound by: flops; 95 % of one core's peak at 1024 × 256 × 256 (AVX2), as the `gemm` crate.
 //!
-//! Reading order: [`reference`], [`Packed`], [`rows_times`], [`transposed_times`], then the tiles.
+//! Reading order: [`reference()`], [`Packed`], [`rows_times`], [`transposed_times`], then the tiles.
 
 use rayon::prelude::*;
 
