@@ -1,1 +1,100 @@
-//! One file an architecture.
+//! One file an architecture: its size, its parameters by path, its forward pass. Knows nothing of the product.
+//!
+//! Weights come from outside: [`Config::parameters`] lists paths, shapes and how each is drawn; [`Config::build`] asks for
+//! the numbers. So a fresh model and one from a checkpoint are built the same way, and no generator of burn's is used.
+//!
+//! Reading order: this file, [`mlp`], [`linear`], [`parameter`].
+
+use burn::{
+    module::Module,
+    tensor::{Device, Int, Tensor},
+};
+use karat_kernels::{philox::Draw, table_input::Table};
+
+pub mod linear;
+pub mod mlp;
+pub mod parameter;
+#[cfg(test)]
+mod testing;
+
+pub use parameter::{Init, Parameter};
+
+/// An architecture and its size.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Config {
+    /// See [`linear`].
+    Linear(linear::Config),
+    /// See [`mlp`].
+    Mlp(mlp::Config),
+}
+
+/// Rows as a model reads them.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Rows × numbers.
+    pub numeric: Tensor<2>,
+    /// Rows × categories, I32, each below its slots.
+    pub slots: Tensor<2, Int>,
+}
+
+/// Gives the draw for a layer's path while training; absent while scoring.
+pub type Noise<'a> = Option<&'a dyn Fn(&str) -> Draw>;
+
+impl Config {
+    /// Every parameter, in the order in which the module is visited.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<Parameter> {
+        match self {
+            Self::Linear(config) => config.parameters(),
+            Self::Mlp(config) => config.parameters(),
+        }
+    }
+
+    /// A model on `device` with the numbers that `values` gives for each parameter, in the order of
+    /// [`Config::parameters`].
+    pub fn build(&self, device: &Device, values: &mut dyn FnMut(&Parameter) -> Vec<f32>) -> Model {
+        let mut source = parameter::Source::new(device, self.parameters(), values);
+        match self {
+            Self::Linear(config) => Model::Linear(config.build(&mut source)),
+            Self::Mlp(config) => Model::Mlp(config.build(&mut source)),
+        }
+    }
+}
+
+/// A model of any architecture.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one model, not a collection of them")]
+pub enum Model {
+    /// See [`linear`].
+    Linear(linear::Linear),
+    /// See [`mlp`].
+    Mlp(mlp::Mlp),
+}
+
+impl Model {
+    /// Rows × outputs: logits, or values in the label's units.
+    #[must_use]
+    pub fn forward(&self, inputs: Inputs, noise: Noise<'_>) -> Tensor<2> {
+        match self {
+            Self::Linear(model) => model.forward(inputs),
+            Self::Mlp(model) => model.forward(inputs, noise),
+        }
+    }
+}
+
+/// The tables one after the other, as [`karat_kernels::table_input`] wants them, or nothing when there is none.
+fn joined(
+    tables: &[burn::module::Param<Tensor<2>>],
+) -> Option<(Tensor<1>, Vec<Table>)> {
+    let layout = tables.iter().map(|table| {
+        let [n_slots, width] = table.dims();
+        Table { n_slots, width }
+    });
+    let layout = layout.collect();
+    let mut flat: Vec<Tensor<1>> = tables.iter().map(|table| table.val().flatten(0, 1)).collect();
+    match flat.len() {
+        0 => None,
+        1 => flat.pop().map(|one| (one, layout)),
+        _ => Some((Tensor::cat(flat, 0), layout)),
+    }
+}

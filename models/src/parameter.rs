@@ -1,0 +1,154 @@
+//! Parameters by path: what there is, how it is drawn, and all of them as flat tensors in one fixed order.
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{Device, Gradients, Tensor, TensorData},
+};
+
+/// How a fresh parameter is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All zero.
+    Zero,
+    /// Uniform in [−bound, bound).
+    Uniform {
+        /// Largest value.
+        bound: f64,
+    },
+    /// Normal around 0.
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+}
+
+impl Init {
+    /// PyTorch's default for a fully connected layer, weights and bias: uniform within 1/√inputs.
+    #[must_use]
+    pub fn fan_in(n_inputs: usize) -> Self {
+        Self::Uniform { bound: 1.0 / (n_inputs.max(1) as f64).sqrt() }
+    }
+}
+
+/// One parameter of an architecture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Where it is in the module, and its name in a checkpoint.
+    pub path: String,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+    /// How a fresh one is drawn.
+    pub init: Init,
+    /// Whether weight decay applies: to matrices and embeddings, never to biases.
+    pub decays: bool,
+}
+
+impl Parameter {
+    /// A matrix.
+    #[must_use]
+    pub fn matrix(path: String, n_rows: usize, n_columns: usize, init: Init) -> Self {
+        Self { path, shape: vec![n_rows, n_columns], init, decays: true }
+    }
+
+    /// A bias.
+    #[must_use]
+    pub fn bias(path: String, n: usize, init: Init) -> Self {
+        Self { path, shape: vec![n], init, decays: false }
+    }
+
+    /// Numbers in it.
+    #[must_use]
+    pub fn n_elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Hands the numbers out while a module is built.
+pub(crate) struct Source<'a> {
+    device: &'a Device,
+    parameters: std::vec::IntoIter<Parameter>,
+    values: &'a mut dyn FnMut(&Parameter) -> Vec<f32>,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(
+        device: &'a Device,
+        parameters: Vec<Parameter>,
+        values: &'a mut dyn FnMut(&Parameter) -> Vec<f32>,
+    ) -> Self {
+        Self { device, parameters: parameters.into_iter(), values }
+    }
+
+    /// The next parameter; modules are built in the order in which they list their parameters.
+    pub(crate) fn next<const D: usize>(&mut self) -> Param<Tensor<D>> {
+        let parameter = self.parameters.next().expect("a module builds what it lists");
+        let elements = (self.values)(&parameter);
+        let shape: [usize; D] =
+            parameter.shape.as_slice().try_into().expect("a module builds what it lists");
+        let tensor = Tensor::from_data(TensorData::new(elements, shape), self.device);
+        Param::from_tensor(tensor)
+    }
+}
+
+/// The gradient of every parameter, flat, in order; zeros where none arrived.
+pub fn gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Vec<Tensor<1>> {
+    struct Collect<'a> {
+        gradients: &'a mut Gradients,
+        found: Vec<Tensor<1>>,
+    }
+
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            let gradient = value.grad_remove(self.gradients);
+            let gradient = gradient.unwrap_or_else(|| value.inner().zeros_like());
+            let n = gradient.shape().num_elements();
+            self.found.push(gradient.reshape([n]));
+        }
+    }
+
+    let mut collect = Collect { gradients, found: Vec::new() };
+    module.visit(&mut collect);
+    collect.found
+}
+
+/// The value of every parameter, flat, without gradients, in order.
+pub fn values<M: Module>(module: &M) -> Vec<Tensor<1>> {
+    struct Collect(Vec<Tensor<1>>);
+
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            let value = if value.is_autodiff() { value.inner() } else { value };
+            let n = value.shape().num_elements();
+            self.0.push(value.reshape([n]));
+        }
+    }
+
+    let mut collect = Collect(Vec::new());
+    module.visit(&mut collect);
+    collect.0
+}
+
+/// Replaces every parameter by what `f` makes of it, flat, by its place in the order. `f` is the only owner of what it
+/// is given, so it may write in place.
+pub fn map<M: Module>(module: M, f: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>) -> M {
+    struct Map<'a> {
+        f: &'a mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>,
+        at: usize,
+    }
+
+    impl ModuleMapper for Map<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            let (is_autodiff, shape) = (value.is_autodiff(), value.shape());
+            let value = if is_autodiff { value.inner() } else { value };
+            let value = (self.f)(self.at, value.reshape([shape.num_elements()])).reshape(shape);
+            self.at += 1;
+            let value = if is_autodiff { Tensor::from_inner(value).require_grad() } else { value };
+            Param::from_mapped_value(id, value, mapper)
+        }
+    }
+
+    module.map(&mut Map { f, at: 0 })
+}
