@@ -133,7 +133,7 @@ mod op {
 
     /// The update.
     #[backend_extension(Flex)]
-    pub trait AdamwOps: Backend {
+    pub(crate) trait AdamwOps: Backend {
         /// See [`super::fused`].
         fn adamw(
             p: FloatTensor<Self>,

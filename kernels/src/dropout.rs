@@ -76,7 +76,7 @@ mod op {
 
     /// Both passes.
     #[backend_extension(Flex, Autodiff)]
-    pub trait DropoutOps: Backend {
+    pub(crate) trait DropoutOps: Backend {
         /// See [`super::fused`].
         fn dropout(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self>;
     }

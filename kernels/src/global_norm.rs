@@ -48,7 +48,7 @@ mod op {
 
     /// The reduction.
     #[backend_extension(Flex)]
-    pub trait SquareSumOps: Backend {
+    pub(crate) trait SquareSumOps: Backend {
         /// See [`super::fused`].
         fn square_sum(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
     }

@@ -95,14 +95,14 @@ mod op {
     #[must_use]
     pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, relu: bool) -> Tensor<2> {
         let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(<Dispatch as LinearOps>::linear(x, w, b, relu))
+        Tensor::from_dispatch(<Dispatch as LinearOps>::linear_forward(x, w, b, relu))
     }
 
     /// The forward pass.
     #[backend_extension(Flex, Autodiff)]
-    pub trait LinearOps: Backend {
+    pub(crate) trait LinearOps: Backend {
         /// See [`super::fused`].
-        fn linear(
+        fn linear_forward(
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
@@ -111,7 +111,7 @@ mod op {
     }
 
     /// The backward pass.
-    pub trait LinearBackward: Backend {
+    pub(crate) trait LinearBackward: Backend {
         /// See [`super::backward`]: the gradients of x (if wanted), w and b.
         fn linear_backward(
             saved: Saved<Self>,
@@ -122,7 +122,7 @@ mod op {
 
     /// What the backward pass needs of the forward pass.
     #[derive(Clone, Debug)]
-    pub struct Saved<B: Backend> {
+    pub(crate) struct Saved<B: Backend> {
         x: FloatTensor<B>,
         w: FloatTensor<B>,
         /// With ReLU only.
@@ -130,7 +130,7 @@ mod op {
     }
 
     impl LinearOps for Flex {
-        fn linear(
+        fn linear_forward(
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
@@ -171,7 +171,7 @@ mod op {
     }
 
     impl<B: LinearOps + LinearBackward, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
-        fn linear(
+        fn linear_forward(
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
@@ -204,11 +204,11 @@ mod op {
                 (x.into_parts(), w.into_parts(), b.into_parts());
             match Linear.prepare::<C>([x_node, w_node, b_node]).compute_bound().stateful() {
                 OpsKind::Tracked(prepared) => {
-                    let y = B::linear(x.clone(), w.clone(), b, relu);
+                    let y = B::linear_forward(x.clone(), w.clone(), b, relu);
                     let saved = Saved { x, w, y: relu.then(|| y.clone()) };
                     prepared.finish(saved, y)
                 }
-                OpsKind::UnTracked(prepared) => prepared.finish(B::linear(x, w, b, relu)),
+                OpsKind::UnTracked(prepared) => prepared.finish(B::linear_forward(x, w, b, relu)),
             }
         }
     }

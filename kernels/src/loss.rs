@@ -104,7 +104,7 @@ mod op {
 
     /// The op as a user of tensors sees it.
     #[backend_extension(Flex, Autodiff)]
-    pub trait LossOps: Backend {
+    pub(crate) trait LossOps: Backend {
         /// See [`super::fused`].
         fn weighted_mean(
             loss: Loss,
@@ -116,7 +116,7 @@ mod op {
     }
 
     /// Loss and derivatives in one pass.
-    pub trait LossWithGradient: Backend {
+    pub(crate) trait LossWithGradient: Backend {
         /// (loss, dz).
         fn loss_with_gradient(
             loss: Loss,

@@ -82,6 +82,18 @@ impl Level {
     }
 }
 
+/// The instructions that products are made of on this machine, for people: `AVX-512`.
+#[must_use]
+pub fn instructions() -> &'static str {
+    match Level::best() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => "AVX-512",
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => "AVX2",
+        Level::Plain => "plain instructions",
+    }
+}
+
 /// A right operand, k × n, cut into panels of NR columns; within a panel the rows follow each other. The last panel
 /// is filled up with zeros.
 pub struct Packed {

@@ -155,7 +155,7 @@ mod op {
 
     /// The forward pass.
     #[backend_extension(Flex, Autodiff)]
-    pub trait TableInputOps: Backend {
+    pub(crate) trait TableInputOps: Backend {
         /// See [`super::fused`].
         fn table_input(
             numeric: FloatTensor<Self>,
@@ -166,7 +166,7 @@ mod op {
     }
 
     /// The backward pass.
-    pub trait TableInputBackward: Backend {
+    pub(crate) trait TableInputBackward: Backend {
         /// See [`super::backward`].
         fn table_input_backward(
             slots: IntTensor<Self>,

@@ -83,9 +83,7 @@ impl Model {
 }
 
 /// The tables one after the other, as [`karat_kernels::table_input`] wants them, or nothing when there is none.
-fn joined(
-    tables: &[burn::module::Param<Tensor<2>>],
-) -> Option<(Tensor<1>, Vec<Table>)> {
+fn joined(tables: &[burn::module::Param<Tensor<2>>]) -> Option<(Tensor<1>, Vec<Table>)> {
     let layout = tables.iter().map(|table| {
         let [n_slots, width] = table.dims();
         Table { n_slots, width }

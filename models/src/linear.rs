@@ -87,7 +87,7 @@ mod tests {
     /// The label is a threshold on numbers and category that a linear model can draw.
     #[test]
     fn trains_to_known_loss() {
-        let loss = testing::train(&config(), testing::half_plane, 400);
+        let loss = testing::train(&config(), testing::half_plane, 1000);
         assert!(loss < 0.1, "{loss}");
     }
 

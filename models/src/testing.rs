@@ -25,7 +25,8 @@ pub(crate) fn draw(parameter: &Parameter) -> Vec<f32> {
         Init::Uniform { bound } => bound,
         Init::Normal { std } => std,
     };
-    let seed = parameter.path.bytes().fold(1, |seed: u32, byte| seed * 31 % 65_521 + u32::from(byte));
+    let seed =
+        parameter.path.bytes().fold(1, |seed: u32, byte| seed * 31 % 65_521 + u32::from(byte));
     let element = |i| (2.0 * unit(seed, i) - 1.0) * scale as f32;
     (0..parameter.n_elements()).map(element).collect()
 }
@@ -70,8 +71,7 @@ pub(crate) fn train(config: &Config, label: fn(f32, f32, i32) -> bool, n_updates
     let mut last = f64::NAN;
     for t in 1..=n_updates {
         let z = model.forward(inputs.clone(), None);
-        let loss =
-            weighted_mean(Loss::Binary, z, labels.clone(), weights.clone(), N_ROWS as f64);
+        let loss = weighted_mean(Loss::Binary, z, labels.clone(), weights.clone(), N_ROWS as f64);
         let mut found = loss.backward();
         last = number(loss.inner());
         let gradients = parameter::gradients(&model, &mut found);

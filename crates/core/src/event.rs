@@ -50,13 +50,29 @@ pub struct UpdateRecord {
     /// Updates done, from 1.
     pub update: u64,
     /// Mean training loss of the batch.
+    #[serde(with = "or_null")]
     pub loss: f64,
     /// Learning rate used.
     pub learning_rate: f64,
     /// Global gradient norm before clipping.
+    #[serde(with = "or_null")]
     pub gradient_norm: f64,
     /// Rows of the batch.
     pub n_rows: u64,
+}
+
+/// A number that may be NaN or infinite (an update that was skipped): JSON has only `null` for it, read back as NaN.
+mod or_null {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(*x)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
+    }
 }
 
 /// What observers see.
@@ -138,4 +154,27 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn observe(&mut self, _event: Event) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UpdateRecord;
+
+    #[test]
+    fn a_skipped_update_can_be_logged_and_read_back() {
+        let record = UpdateRecord {
+            update: 3,
+            loss: f64::NAN,
+            learning_rate: 0.1,
+            gradient_norm: f64::INFINITY,
+            n_rows: 8,
+        };
+        let text = serde_json::to_string(&record).expect("serialises");
+        assert_eq!(
+            text,
+            r#"{"update":3,"loss":null,"learning_rate":0.1,"gradient_norm":null,"n_rows":8}"#
+        );
+        let back: UpdateRecord = serde_json::from_str(&text).expect("reads back");
+        assert!(back.loss.is_nan() && back.gradient_norm.is_nan() && back.update == 3);
+    }
 }

@@ -207,8 +207,8 @@ pub struct TrainState {
     pub environment: std::collections::BTreeMap<String, String>,
 }
 
-/// What training reads from and reports to.
-pub trait TrainIo {
+/// What training reads from and reports to. `Send`, because training runs on a thread of the engine's own pool.
+pub trait TrainIo: Send {
     /// The rows trained on.
     fn train_rows(&mut self) -> &mut dyn EncodedRows;
     /// The rows evaluated on, if the eval split exists and is used.

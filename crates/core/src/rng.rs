@@ -97,34 +97,35 @@ impl Stream {
         }
     }
 
-    /// [`LANES`] blocks at once. Each 32-bit word lives in a 64-bit lane whose upper half is ignored, because that is
-    /// the shape of the vector instruction for 32 × 32 → 64 bits; the compiler then needs no masks between rounds.
+    /// [`LANES`] blocks at once: one plain loop over the blocks, which is the form that compilers turn into vector code.
+    /// Each 32-bit word lives in a 64-bit lane whose upper half is ignored, because that is the shape of the vector
+    /// instruction for 32 × 32 → 64 bits; it then needs no masks between rounds.
     fn batch(&self, first: u32, minor: u32, major: u64, out: &mut [u32]) {
         const LOW: u64 = 0xFFFF_FFFF;
-        let mut c0: [u64; LANES] =
-            std::array::from_fn(|lane| u64::from(first.wrapping_add(lane as u32)));
-        let mut c1 = [u64::from(minor); LANES];
-        let mut c2 = [major & LOW; LANES];
-        let mut c3 = [major >> 32; LANES];
-        let [mut k0, mut k1] = self.key;
-        for round in 0..10 {
-            if 0 < round {
-                (k0, k1) = (k0.wrapping_add(W0), k1.wrapping_add(W1));
+        let mut words = [[0_u32; LANES]; 4];
+        for lane in 0..LANES {
+            let mut c0 = u64::from(first.wrapping_add(lane as u32));
+            let mut c1 = u64::from(minor);
+            let mut c2 = major & LOW;
+            let mut c3 = major >> 32;
+            let [mut k0, mut k1] = self.key;
+            for round in 0..10 {
+                if 0 < round {
+                    (k0, k1) = (k0.wrapping_add(W0), k1.wrapping_add(W1));
+                }
+                let p0 = u64::from(M0).wrapping_mul(c0 & LOW);
+                let p1 = u64::from(M1).wrapping_mul(c2 & LOW);
+                (c0, c1) = ((p1 >> 32) ^ c1 ^ u64::from(k0), p1);
+                (c2, c3) = ((p0 >> 32) ^ c3 ^ u64::from(k1), p0);
             }
-            for lane in 0..LANES {
-                let p0 = u64::from(M0).wrapping_mul(c0[lane] & LOW);
-                let p1 = u64::from(M1).wrapping_mul(c2[lane] & LOW);
-                c0[lane] = (p1 >> 32) ^ c1[lane] ^ u64::from(k0);
-                c1[lane] = p1;
-                c2[lane] = (p0 >> 32) ^ c3[lane] ^ u64::from(k1);
-                c3[lane] = p0;
+            for (words, word) in words.iter_mut().zip([c0, c1, c2, c3]) {
+                words[lane] = word as u32;
             }
         }
-        for (lane, words) in out.chunks_exact_mut(4).enumerate() {
-            words[0] = c0[lane] as u32;
-            words[1] = c1[lane] as u32;
-            words[2] = c2[lane] as u32;
-            words[3] = c3[lane] as u32;
+        for (lane, block) in out.chunks_exact_mut(4).enumerate() {
+            for (out, words) in block.iter_mut().zip(&words) {
+                *out = words[lane];
+            }
         }
     }
 
@@ -162,8 +163,8 @@ pub fn below(bits: u32, n: u32) -> u32 {
     ((u64::from(bits) * u64::from(n)) >> 32) as u32
 }
 
-/// Blocks that [`Stream::fill`] computes side by side: two SSE2 registers a word, which leaves room for the products.
-const LANES: usize = 4;
+/// Blocks that [`Stream::fill`] computes side by side.
+const LANES: usize = 16;
 const M0: u32 = 0xD251_1F53;
 const M1: u32 = 0xCD9E_8D57;
 const W0: u32 = 0x9E37_79B9;
@@ -190,21 +191,31 @@ fn multiply(a: u32, b: u32) -> (u32, u32) {
 
 /// A keyed permutation of `0..n` with random access: position p of epoch e needs no history.
 ///
-/// Feistel network on ⌈log₂ n⌉ bits rounded up to even, six rounds, cycle walking. Round function: one Philox block.
-#[derive(Clone, Copy, Debug)]
+/// Feistel network on ⌈log₂ n⌉ bits rounded up to even, six rounds, cycle walking. Round function: one Philox block. It
+/// sees half the bits only, so all its values fit a table of 6 · √(4n) words, and a position costs no Philox at all.
+#[derive(Clone, Debug)]
 pub struct Permutation {
-    stream: Stream,
-    epoch: u64,
     n: u64,
     half_bits: u32,
+    /// Round by round, the round function of every half.
+    rounds: Vec<u32>,
 }
+
+/// Rounds of the Feistel network.
+const ROUNDS: u32 = 6;
 
 impl Permutation {
     /// The permutation of `0..n` for `epoch`. `n` may be zero; then there is no position to ask for.
     #[must_use]
     pub fn new(stream: Stream, epoch: u64, n: u64) -> Self {
         let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
-        Self { stream, epoch, n, half_bits: bits.div_ceil(2).max(1) }
+        let half_bits = bits.div_ceil(2).max(1);
+        let rounds = (0..ROUNDS)
+            .flat_map(|round| {
+                (0..1_u64 << half_bits).map(move |half| stream.block(half as u32, round, epoch)[0])
+            })
+            .collect();
+        Self { n, half_bits, rounds }
     }
 
     /// Where `position` goes. `position` must be below `n`.
@@ -222,12 +233,11 @@ impl Permutation {
     }
 
     fn feistel(&self, x: u64) -> u64 {
-        const ROUNDS: u32 = 6;
-        let mask = (1_u64 << self.half_bits) - 1;
+        let n_halves = 1_usize << self.half_bits;
+        let mask = n_halves as u64 - 1;
         let (mut left, mut right) = (x >> self.half_bits, x & mask);
-        for round in 0..ROUNDS {
-            let word = self.stream.block(right as u32, round, self.epoch)[0];
-            (left, right) = (right, (left ^ u64::from(word)) & mask);
+        for round in self.rounds.chunks_exact(n_halves) {
+            (left, right) = (right, (left ^ u64::from(round[right as usize])) & mask);
         }
         left << self.half_bits | right
     }

@@ -99,7 +99,7 @@ pub struct PromotionSummary {
     pub from: Option<String>,
     /// Where it points now.
     pub to: Option<String>,
-    /// Whether it moved in this run.
+    /// Whether it was moved to there by what is summarised: now, or by an earlier pass that came to the same.
     pub is_moved: bool,
     /// One line: why, or why not.
     pub reason: String,

@@ -34,12 +34,9 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     report.verdict_digest = Some(decided.digest);
     let mut at = None;
     if let Some(out) = &args.out {
-        super::run::copy_out(
-            &workshop.store,
-            out,
-            &[("verdict.json".to_owned(), decided.digest)].into(),
-            &super::run::reports(&report),
-        )?;
+        let mut files = lab.keep_reports(&report, super::run::reports)?;
+        files.insert("verdict.json".to_owned(), decided.digest);
+        super::run::copy_out(&workshop.store, out, &files)?;
         at = Some(out.join("report.html").display().to_string());
     }
     let next = match exit {

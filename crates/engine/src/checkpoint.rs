@@ -1,0 +1,173 @@
+//! Checkpoint files ⇄ tensors. Two files of safetensors and a state; all that training needs to continue bit for bit.
+//!
+//! `model.safetensors` holds the weights by parameter path, as scoring reads them. `optimizer.safetensors` holds AdamW's
+//! moments as `exp_avg.<path>` and `exp_avg_sq.<path>` (PyTorch's names) and, where early stopping may still go back to
+//! them, the best weights so far as `best.<path>`.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use karat_core::{
+    Digest, FeaturePlan, TrainSpec,
+    port::{CheckpointFiles, TrainState},
+    tensors::{Dtype, Tensors, TensorsError, Writer},
+};
+use karat_models::{Config, Model, parameter};
+
+use crate::{
+    device::{self, Class},
+    error::{ResumeError, TrainError},
+    network,
+    update::Learner,
+};
+
+const FIRST_MOMENT: &str = "exp_avg.";
+const SECOND_MOMENT: &str = "exp_avg_sq.";
+const BEST: &str = "best.";
+
+/// What must be equal for a bitwise resume, as far as the spec tells.
+pub(crate) fn environment(spec: &TrainSpec, class: Class) -> BTreeMap<String, String> {
+    let spec = serde_json::to_vec(spec).expect("plain values serialise");
+    [
+        ("tool", env!("CARGO_PKG_VERSION").to_owned()),
+        ("device", class.word().to_owned()),
+        ("architecture", std::env::consts::ARCH.to_owned()),
+        ("spec", Digest::of(&spec).to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// [`environment`] and what the rows say.
+pub(crate) fn environment_with_rows(
+    spec: &TrainSpec,
+    class: Class,
+    plan: &FeaturePlan,
+    n_rows: u64,
+) -> BTreeMap<String, String> {
+    let mut environment = environment(spec, class);
+    environment.insert("plan".to_owned(), plan.digest().to_string());
+    environment.insert("rows".to_owned(), n_rows.to_string());
+    environment
+}
+
+/// Weights as a file.
+pub(crate) fn weights(config: &Config, model: &Model) -> Result<Vec<u8>, TrainError> {
+    let mut file = Writer::new().with_metadata("format", "karat");
+    for (parameter, value) in config.parameters().iter().zip(parameter::values(model)) {
+        file.add_f32(parameter.path.as_str(), &parameter.shape, &device::read(value)?);
+    }
+    Ok(file.finish())
+}
+
+/// Everything, as files. `best` are written only where they are others than the learner's.
+pub(crate) fn capture(
+    config: &Config,
+    learner: &Learner,
+    best: Option<&Model>,
+    state: &TrainState,
+) -> Result<CheckpointFiles, TrainError> {
+    let mut optimizer = Writer::new().with_metadata("format", "karat");
+    for (parameter, [m, v]) in config.parameters().iter().zip(&learner.moments) {
+        for (prefix, moment) in [(FIRST_MOMENT, m), (SECOND_MOMENT, v)] {
+            let name = format!("{prefix}{}", parameter.path);
+            optimizer.add_f32(name, &parameter.shape, &device::read(moment.clone())?);
+        }
+    }
+    if let Some(best) = best.filter(|_| state.best_update != state.update) {
+        for (parameter, value) in config.parameters().iter().zip(parameter::values(best)) {
+            let name = format!("{BEST}{}", parameter.path);
+            optimizer.add_f32(name, &parameter.shape, &device::read(value)?);
+        }
+    }
+    Ok(CheckpointFiles {
+        model: weights(config, &learner.model)?,
+        optimizer: optimizer.finish(),
+        state: state.clone(),
+    })
+}
+
+/// What [`restore`] finds.
+pub(crate) struct Restored {
+    pub(crate) learner: Learner,
+    /// Without gradients.
+    pub(crate) best: Option<Model>,
+    pub(crate) state: TrainState,
+}
+
+/// Reads a checkpoint back. `environment` is what the run would write today.
+pub(crate) fn restore(
+    spec: &TrainSpec,
+    config: &Config,
+    files: &CheckpointFiles,
+    environment: &BTreeMap<String, String>,
+    device: &Device,
+) -> Result<Restored, ResumeError> {
+    let CheckpointFiles { model, optimizer, state } = files;
+    let fields = differences(&state.environment, environment);
+    if !fields.is_empty() {
+        return Err(ResumeError::Mismatch { update: state.update, fields });
+    }
+    let update = state.update;
+    let refuse = |file| move |source: TensorsError| ResumeError::File { file, update, source };
+
+    let in_model = refuse("model.safetensors");
+    let weights = Tensors::parse(model).map_err(in_model)?;
+    network::expect_weights(config, &weights).map_err(in_model)?;
+
+    let in_optimizer = refuse("optimizer.safetensors");
+    let moments = Tensors::parse(optimizer).map_err(in_optimizer)?;
+    let has_best = moments.iter().any(|(name, _)| name.starts_with(BEST));
+    let mut prefixes = vec![FIRST_MOMENT, SECOND_MOMENT];
+    if has_best {
+        prefixes.push(BEST);
+    }
+    let expected: Vec<(String, Vec<usize>)> = prefixes
+        .iter()
+        .flat_map(|prefix| {
+            let named =
+                move |it: karat_models::Parameter| (format!("{prefix}{}", it.path), it.shape);
+            config.parameters().into_iter().map(named)
+        })
+        .collect();
+    moments.expect_exactly(Dtype::F32, &expected).map_err(in_optimizer)?;
+    moments.expect_finite().map_err(in_optimizer)?;
+
+    let elements = |prefix: &str, parameter: &karat_models::Parameter| {
+        let view = moments.get(&format!("{prefix}{}", parameter.path));
+        view.and_then(|it| it.to_f32()).expect("the file was checked to hold it")
+    };
+    let moment = |prefix: &str, parameter: &karat_models::Parameter| -> Tensor<1> {
+        let data = TensorData::new(elements(prefix, parameter), [parameter.n_elements()]);
+        Tensor::from_data(data, device)
+    };
+    let found = config
+        .parameters()
+        .iter()
+        .map(|it| [moment(FIRST_MOMENT, it), moment(SECOND_MOMENT, it)])
+        .collect();
+    let model = network::from_file(config, &weights, &device.clone().autodiff());
+    let is_best = state.best_eval_loss_bits.is_some() && state.best_update == state.update;
+    let best = if has_best {
+        Some(config.build(device, &mut |it| elements(BEST, it)))
+    } else if is_best && spec.early_stopping.is_some() {
+        Some(network::from_file(config, &weights, device))
+    } else {
+        None
+    };
+    Ok(Restored { learner: Learner::new(config, model, found), best, state: state.clone() })
+}
+
+fn differences(
+    old: &BTreeMap<String, String>,
+    new: &BTreeMap<String, String>,
+) -> BTreeMap<String, (String, String)> {
+    let text = |map: &BTreeMap<String, String>, name: &String| {
+        map.get(name).cloned().unwrap_or_else(|| "nothing".to_owned())
+    };
+    old.keys()
+        .chain(new.keys())
+        .map(|name| (name.clone(), (text(old, name), text(new, name))))
+        .filter(|(_, (old, new))| old != new)
+        .collect()
+}

@@ -1,0 +1,71 @@
+//! Devices by the names users type, and the threads beside them. Every call of burn's that is likely to change with its
+//! version stands here.
+
+use burn::tensor::{Device, ExecutionError, Tensor};
+use karat_core::port::DeviceReport;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::{DeviceError, TrainError};
+
+/// What kind of device computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// burn's `flex`.
+    Cpu,
+}
+
+impl Class {
+    /// The class that `name` means. Nothing (a stored spec has no device) and `auto` mean the best there is.
+    pub(crate) fn of(name: &str) -> Result<Self, DeviceError> {
+        match name {
+            "cpu" | "auto" | "" => Ok(Self::Cpu),
+            other => Err(DeviceError::Absent { asked: other.to_owned() }),
+        }
+    }
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+        }
+    }
+
+    /// The device, without gradients.
+    pub(crate) fn open(self) -> Device {
+        match self {
+            Self::Cpu => Device::flex(),
+        }
+    }
+}
+
+/// Devices of this build and machine.
+pub(crate) fn reports() -> Vec<DeviceReport> {
+    let n_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    vec![DeviceReport {
+        name: "cpu".to_owned(),
+        is_usable: true,
+        remark: format!("burn flex, {n_cores} cores, {}", karat_kernels::matmul::instructions()),
+    }]
+}
+
+/// Threads of one call: 0 means all cores. A pool of its own, so that the caller's threads are left alone.
+pub(crate) fn threads(n: usize) -> Result<ThreadPool, DeviceError> {
+    ThreadPoolBuilder::new()
+        .num_threads(n)
+        .thread_name(|i| format!("karat-engine-{i}"))
+        .build()
+        .map_err(|source| DeviceError::Threads { n, source })
+}
+
+/// The elements of a tensor on the host.
+pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
+    let lost = |source: ExecutionError| TrainError::Device { message: format!("{source:?}") };
+    let data = tensor.try_into_data().map_err(lost)?;
+    data.try_into_vec::<f32>().map_err(|error| TrainError::Device { message: format!("{error:?}") })
+}
+
+/// The one number in a tensor.
+pub(crate) fn read_number(tensor: Tensor<1>) -> Result<f64, TrainError> {
+    let lost = |source: ExecutionError| TrainError::Device { message: format!("{source:?}") };
+    let data = tensor.try_into_data().map_err(lost)?;
+    Ok(data.iter::<f64>().next().expect("a sum has one element"))
+}

@@ -1,0 +1,202 @@
+//! Why training or opening a model failed.
+
+use std::collections::BTreeMap;
+
+use karat_core::{Code, Coded, Digest, Exit, thousands};
+
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeviceError {
+    /// The name means nothing here.
+    #[error("device `{asked}` not found: this build has `cpu`")]
+    Absent {
+        /// As typed.
+        asked: String,
+    },
+    /// The system gave no threads.
+    #[error("cannot start {n} threads")]
+    Threads {
+        /// As asked; 0 = all cores.
+        n: usize,
+        /// Why.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+impl Coded for DeviceError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Absent { .. } => Code::new("device-absent"),
+            Self::Threads { .. } => Code::new("threads-unavailable"),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Absent { .. } => {
+                vec!["`--device cpu` overrides `train.device` for this run".to_owned()]
+            }
+            Self::Threads { .. } => vec!["`--threads 1` needs no further thread".to_owned()],
+        }
+    }
+}
+
+/// Why training ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The training split is empty.
+    #[error("there is no row to train on")]
+    NoRows,
+    /// Early stopping without anything to look at.
+    #[error("`train.early_stopping` needs eval rows, and split `{split}` has none")]
+    NoEvalRows {
+        /// The eval split.
+        split: String,
+    },
+    /// A class weight names no class.
+    #[error("`train.class_weights` names class `{asked}`: known are `{}`", known.join("`, `"))]
+    ClassUnknown {
+        /// As typed.
+        asked: String,
+        /// Nearest first.
+        known: Vec<String>,
+    },
+    /// Class weights for a number.
+    #[error("`train.class_weights` has no meaning for a regression")]
+    ClassWeightsWithoutClasses,
+    /// Too many updates had a NaN or infinity.
+    #[error(
+        "update {} has loss {loss} and gradient norm {norm}, neither may be NaN or infinite",
+        thousands(*update)
+    )]
+    NotFinite {
+        /// The update, from 1.
+        update: u64,
+        /// Its loss.
+        loss: f64,
+        /// Its gradient norm.
+        norm: f64,
+        /// Digest of its rows.
+        batch: Digest,
+        /// Its rows.
+        n_rows: usize,
+        /// How many of them have no label.
+        n_labels_missing: usize,
+        /// Updates skipped before it.
+        n_skipped: u32,
+        /// Update of the last checkpoint, if there is one.
+        kept: Option<u64>,
+    },
+    /// Rows that do not fit the plan: a bug of whoever made them.
+    #[error("a batch does not fit the plan: {fact}; this is a bug")]
+    Batch {
+        /// What is wrong.
+        fact: String,
+    },
+    /// The device gave up.
+    #[error("the device failed: {message}")]
+    Device {
+        /// What it said.
+        message: String,
+    },
+}
+
+impl Coded for TrainError {
+    fn code(&self) -> Code {
+        Code::new(match self {
+            Self::NoRows => "train-rows-missing",
+            Self::NoEvalRows { .. } => "eval-rows-missing",
+            Self::ClassUnknown { .. } => "class-unknown",
+            Self::ClassWeightsWithoutClasses => "class-weights-without-classes",
+            Self::NotFinite { .. } => "loss-not-finite",
+            Self::Batch { .. } => "batch-malformed",
+            Self::Device { .. } => "device-failed",
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoRows => Exit::Nothing,
+            Self::NoEvalRows { .. }
+            | Self::ClassUnknown { .. }
+            | Self::ClassWeightsWithoutClasses => Exit::Usage,
+            Self::NotFinite { .. } | Self::Batch { .. } | Self::Device { .. } => Exit::Run,
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        let Self::NotFinite { batch, n_rows, n_labels_missing, n_skipped, kept, .. } = self else {
+            return Vec::new();
+        };
+        let mut details = vec![format!("its {} rows are batch {batch}", thousands(*n_rows as u64))];
+        if 0 < *n_labels_missing {
+            let n = thousands(*n_labels_missing as u64);
+            details.push(format!("{n} of them have no label"));
+        }
+        if 0 < *n_skipped {
+            details.push(format!("{n_skipped} updates were skipped for the same reason before"));
+        }
+        details.push(match kept {
+            Some(update) => format!("the last checkpoint is update {}", thousands(*update)),
+            None => "there is no checkpoint yet".to_owned(),
+        });
+        details
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotFinite { n_labels_missing: 0, .. } => vec![
+                "a lower `train.learning_rate`, or a `train.clip_norm` above 0, keeps updates small"
+                    .to_owned(),
+                "`--set train.non_finite_max=N` skips up to N such updates".to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Why a checkpoint cannot be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// Something that bits depend on has changed.
+    #[error(
+        "cannot resume from update {}: {} of what it depends on has changed",
+        thousands(*update),
+        fields.len()
+    )]
+    Mismatch {
+        /// Updates done in the checkpoint.
+        update: u64,
+        /// Name → (in the checkpoint, now).
+        fields: BTreeMap<String, (String, String)>,
+    },
+    /// One of its files is not what it should be.
+    #[error("`{file}` of the checkpoint at update {} cannot be used", thousands(*update))]
+    File {
+        /// Which.
+        file: &'static str,
+        /// Updates done in the checkpoint.
+        update: u64,
+        /// Why.
+        source: karat_core::tensors::TensorsError,
+    },
+}
+
+impl Coded for ResumeError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Mismatch { .. } => Code::new("resume-mismatch"),
+            Self::File { source, .. } => source.code(),
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        match self {
+            Self::Mismatch { fields, .. } => fields
+                .iter()
+                .map(|(name, (old, new))| format!("{name}: {old} in the checkpoint, {new} now"))
+                .collect(),
+            Self::File { source, .. } => source.details(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! From spec and plan to an architecture, its loss and its numbers: fresh ones from our streams, or those of a file.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use karat_core::{
+    ClassWeights, FeaturePlan, LabelPlan, ModelSpec, TrainSpec, nearest,
+    rng::{Purpose, Stream},
+    tensors::{Dtype, Tensors, TensorsError},
+};
+use karat_kernels::loss::Loss;
+use karat_models::{Config, Init, Model, Parameter, linear, mlp};
+
+use crate::error::TrainError;
+
+/// The architecture that `spec` asks for on the columns of `plan`.
+pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Config {
+    let n_numeric = plan.n_numeric();
+    let cardinalities: Vec<usize> = plan.cardinalities().iter().map(|it| *it as usize).collect();
+    let n_outputs = plan.label.n_outputs();
+    match &spec.model {
+        ModelSpec::Linear => Config::Linear(linear::Config { n_numeric, cardinalities, n_outputs }),
+        ModelSpec::Mlp { hidden, embedding_max, dropout } => Config::Mlp(mlp::Config {
+            n_numeric,
+            widths: cardinalities
+                .iter()
+                .map(|n_slots| (*embedding_max as usize).min((n_slots + 1).div_ceil(2)))
+                .collect(),
+            cardinalities,
+            hidden: hidden.iter().map(|width| *width as usize).collect(),
+            n_outputs,
+            dropout: *dropout,
+        }),
+    }
+}
+
+/// The loss of the plan's task.
+pub(crate) const fn loss(plan: &FeaturePlan) -> Loss {
+    match plan.label {
+        LabelPlan::Binary { .. } => Loss::Binary,
+        LabelPlan::Multiclass { .. } => Loss::Multiclass,
+        LabelPlan::Regression { .. } => Loss::Squared,
+    }
+}
+
+/// A fresh model: every number is a function of (seed, parameter path, position).
+pub(crate) fn fresh(config: &Config, seed: u64, device: &Device) -> Model {
+    config.build(device, &mut |parameter| draw(parameter, seed))
+}
+
+fn draw(parameter: &Parameter, seed: u64) -> Vec<f32> {
+    let stream = Stream::new(seed, Purpose::Init, &parameter.path);
+    let n = parameter.n_elements();
+    let index = |i: usize| u32::try_from(i).expect("a tensor has less than 2^32 elements");
+    match parameter.init {
+        Init::Zero => vec![0.0; n],
+        Init::Uniform { bound } => {
+            let bound = bound as f32;
+            (0..n).map(|i| (2.0 * stream.uniform(index(i), 0, 0) - 1.0) * bound).collect()
+        }
+        Init::Normal { std } => (0..n.div_ceil(2))
+            .flat_map(|pair| stream.normal_pair(index(pair), 0, 0))
+            .take(n)
+            .map(|x| (x * std) as f32)
+            .collect(),
+    }
+}
+
+/// Refuses a file of weights unless its tensors are exactly the model's and all finite.
+pub(crate) fn expect_weights(config: &Config, file: &Tensors<'_>) -> Result<(), TensorsError> {
+    let expected: Vec<(String, Vec<usize>)> =
+        config.parameters().into_iter().map(|it| (it.path, it.shape)).collect();
+    file.expect_exactly(Dtype::F32, &expected)?;
+    file.expect_finite()
+}
+
+/// The model in a file that [`expect_weights`] accepted.
+pub(crate) fn from_file(config: &Config, file: &Tensors<'_>, device: &Device) -> Model {
+    config.build(device, &mut |parameter| {
+        let view = file.get(&parameter.path).and_then(|view| view.to_f32());
+        view.expect("the file was checked to hold every parameter")
+    })
+}
+
+/// What each class counts in the loss; empty when all count 1.
+pub(crate) fn class_weights(spec: &TrainSpec, plan: &FeaturePlan) -> Result<Vec<f64>, TrainError> {
+    let (LabelPlan::Binary { classes, counts, .. } | LabelPlan::Multiclass { classes, counts, .. }) =
+        &plan.label
+    else {
+        return match spec.class_weights {
+            ClassWeights::None => Ok(Vec::new()),
+            ClassWeights::Balanced | ClassWeights::Given(_) => {
+                Err(TrainError::ClassWeightsWithoutClasses)
+            }
+        };
+    };
+    match &spec.class_weights {
+        ClassWeights::None => Ok(Vec::new()),
+        ClassWeights::Balanced => {
+            let n: u64 = counts.iter().sum();
+            // A class without a training row weighs nothing: no row asks for it.
+            let weight = |count: &u64| match *count {
+                0 => 0.0,
+                count => n as f64 / (counts.len() as f64 * count as f64),
+            };
+            Ok(counts.iter().map(weight).collect())
+        }
+        ClassWeights::Given(given) => {
+            if let Some(asked) = given.keys().find(|it| !classes.contains(it)) {
+                let known = nearest(asked, classes.iter().map(String::as_str));
+                return Err(TrainError::ClassUnknown {
+                    asked: asked.clone(),
+                    known: known.into_iter().map(str::to_owned).collect(),
+                });
+            }
+            Ok(classes.iter().map(|class| weight_of(given, class)).collect())
+        }
+    }
+}
+
+/// A class that is not named counts 1.
+fn weight_of(given: &BTreeMap<String, f64>, class: &str) -> f64 {
+    given.get(class).copied().unwrap_or(1.0)
+}

@@ -1,0 +1,79 @@
+//! Scoring: weights from a file, rows in, probabilities or values in the label's own unit out.
+
+use burn::tensor::Device;
+use karat_core::{
+    Batch, Failure, FeaturePlan, LabelPlan, TrainSpec, port::Scoring, tensors::Tensors,
+};
+use karat_kernels::{bce::sigmoid, cross_entropy::softmax};
+use karat_models::Model;
+use rayon::ThreadPool;
+
+use crate::{
+    batch::Shape,
+    device::{self, Class},
+    error::TrainError,
+    network,
+};
+
+/// A model ready to score. A row's score does not depend on its batch: every product is one chain of additions.
+pub(crate) struct Scorer {
+    model: Model,
+    shape: Shape,
+    label: LabelPlan,
+    device: Device,
+    threads: ThreadPool,
+}
+
+impl Scorer {
+    /// Opens the weights in `model`, refusing any that are not exactly those of `spec` and `plan`.
+    pub(crate) fn open(
+        spec: &TrainSpec,
+        plan: &FeaturePlan,
+        model: &[u8],
+        device: &str,
+    ) -> Result<Self, Failure> {
+        let device = Class::of(device)?.open();
+        let config = network::config(spec, plan);
+        let file = Tensors::parse(model)?;
+        network::expect_weights(&config, &file)?;
+        Ok(Self {
+            model: network::from_file(&config, &file, &device),
+            shape: Shape::of(plan),
+            label: plan.label.clone(),
+            device,
+            threads: device::threads(spec.threads)?,
+        })
+    }
+
+    fn logits(&self, batch: &Batch) -> Result<Vec<f32>, TrainError> {
+        self.shape.check(batch, false)?;
+        let inputs = self.shape.inputs(batch, 0..batch.n_rows, &self.device);
+        device::read(self.model.forward(inputs, None))
+    }
+}
+
+impl Scoring for Scorer {
+    fn score(&mut self, batch: &Batch) -> Result<Vec<f32>, Failure> {
+        if batch.n_rows == 0 {
+            return Ok(Vec::new());
+        }
+        let this = &*self;
+        let mut scores = this.threads.install(|| this.logits(batch))?;
+        match &self.label {
+            LabelPlan::Binary { .. } => {
+                scores.iter_mut().for_each(|z| *z = sigmoid(f64::from(*z)) as f32);
+            }
+            LabelPlan::Multiclass { classes, .. } => {
+                let mut p = vec![0.0; classes.len()];
+                for z in scores.chunks_exact_mut(classes.len()) {
+                    softmax(z, &mut p);
+                    z.iter_mut().zip(&p).for_each(|(z, p)| *z = *p as f32);
+                }
+            }
+            LabelPlan::Regression { mean, std, .. } => {
+                scores.iter_mut().for_each(|z| *z = (f64::from(*z) * std + mean) as f32);
+            }
+        }
+        Ok(scores)
+    }
+}
