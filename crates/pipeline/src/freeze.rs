@@ -6,6 +6,7 @@ use karat_core::{
     DatasetSpec, Digest, Event, Exit, Failure, Finding, Name, Observer, Outcome, Profile, Project,
     Schema, Snapshot, Step, port::Located, thousands,
 };
+use karat_store::StoreError;
 use serde_json::{Value, json};
 
 use crate::{
@@ -62,11 +63,9 @@ impl Lab<'_> {
             total: None,
         });
         let known = self.store.known_files(&dataset.name)?;
-        let mut latest = (0, None);
         let (snapshot, files) = {
             let observer = std::sync::Mutex::new(&mut *observer);
             let mut on_progress = |done, total| {
-                latest = (done, total);
                 let mut observer =
                     observer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 observer.observe(Event::Progress {
@@ -86,8 +85,7 @@ impl Lab<'_> {
             ));
         }
         let digest = snapshot.digest();
-        let is_known =
-            self.store.snapshots(&dataset.name)?.iter().any(|(known, _)| *known == digest);
+        let is_known = self.is_known(&dataset.name, &digest)?;
         self.store.set_known_files(&dataset.name, &files)?;
         self.store.put_snapshot(&snapshot, self.now())?;
         let summary = format!(
@@ -107,6 +105,15 @@ impl Lab<'_> {
         let located =
             Located { snapshot, schema, dataset: dataset.clone(), root: self.root.to_owned() };
         Ok(Frozen { located, digest, is_known })
+    }
+
+    /// A damaged record is as good as none: keeping the snapshot again, right after this, heals it.
+    fn is_known(&self, dataset: &Name, digest: &Digest) -> Result<bool, Failure> {
+        match self.store.find_snapshot(Some(dataset), &digest.hex()) {
+            Ok(found) => Ok(!found.is_empty()),
+            Err(StoreError::ObjectMissing { .. } | StoreError::ObjectCorrupt { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Asks every check. The profile is cached by what it was counted from; the findings are worked out anew from it,
@@ -134,8 +141,7 @@ impl Lab<'_> {
             device: String::new(),
             total: Some(frozen.located.snapshot.n_rows),
         };
-        let mut findings = None;
-        let recorded = self.step(observer, asked, |_, observer| {
+        let recorded = self.record(observer, asked, |_, observer| {
             let profile = {
                 let observer = std::sync::Mutex::new(observer);
                 let mut on_progress = |done, total| {
@@ -150,14 +156,13 @@ impl Lab<'_> {
                 };
                 self.tables.measure(&frozen.located, label_split.as_ref(), &mut on_progress)?
             };
-            let found = judge(project, frozen, &profile);
-            let summary = summary(&found);
-            findings = Some(found);
+            let summary = summary(&judge(project, frozen, &profile));
             let outputs = BTreeMap::from([("profile.json".to_owned(), self.put_json(&profile)?)]);
             Ok(Done { outputs, metrics: json!({}), summary })
         })?;
         let profile: Profile = self.read_json(&recorded.output("profile.json")?, "profile")?;
-        let findings = findings.unwrap_or_else(|| judge(project, frozen, &profile));
+        let findings = judge(project, frozen, &profile);
+        observer.observe(recorded.finished(Step::Check, summary(&findings)));
         for finding in &findings {
             observer.observe(Event::Found(finding.clone()));
         }

@@ -8,11 +8,11 @@ use karat_core::{
     verdict::{Judged, Report},
 };
 use karat_gate::GateInput;
-use karat_store::VersionRecord;
+use karat_store::{Authority, Promotion, VersionRecord};
 use serde_json::json;
 
 use crate::{
-    Lab,
+    Lab, Scored,
     freeze::{Frozen, to_value},
     lab::{Asked, Done},
 };
@@ -27,6 +27,8 @@ pub struct Decided {
     pub verdict: Verdict,
     /// Its digest in the store.
     pub digest: Digest,
+    /// The candidate's predictions that were judged.
+    pub scored: Scored,
 }
 
 /// What to compare a candidate with.
@@ -40,6 +42,10 @@ pub enum Baseline {
 
 impl Lab<'_> {
     /// Scores candidate and baseline on the gate's split, decides, and keeps the verdict.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who judges whom, by what, on which rows: each is asked for"
+    )]
     pub fn decide(
         &self,
         observer: &mut dyn Observer,
@@ -50,14 +56,7 @@ impl Lab<'_> {
         candidate: &VersionRecord,
         baseline: &Baseline,
     ) -> Result<Decided, Failure> {
-        if gate.rules.is_empty() {
-            return Err(Failure::new(
-                "gate-empty",
-                Exit::Nothing,
-                format!("gate `{}` has no rules", gate.name),
-            )
-            .hint("a gate without rules decides nothing; add `[[gate.….rule]]` to gate.toml"));
-        }
+        refuse_empty(gate)?;
         let baseline = match baseline {
             Baseline::Given(version) => Some(version.clone()),
             Baseline::AsDeclared => self.declared_baseline(gate, candidate)?,
@@ -66,7 +65,11 @@ impl Lab<'_> {
             self.score(observer, project, frozen, &candidate.manifest, &candidate.label())?;
         let base_scored = match &baseline {
             Some(version) => {
-                Some(self.score(observer, project, frozen, &version.manifest, &version.label())?)
+                let scored =
+                    self.score(observer, project, frozen, &version.manifest, &version.label());
+                Some(scored.map_err(|failure| {
+                    failure.detail(format!("{} is what the gate compares with", version.label()))
+                })?)
             }
             None => None,
         };
@@ -84,6 +87,7 @@ impl Lab<'_> {
         let mut inputs = BTreeMap::from([
             ("candidate".to_owned(), judged.candidate),
             ("predictions".to_owned(), judged.predictions),
+            ("snapshot".to_owned(), judged.snapshot),
             ("policy".to_owned(), judged.policy),
         ]);
         if let (Some(model), Some(predictions)) = (judged.baseline, judged.baseline_predictions) {
@@ -127,7 +131,7 @@ impl Lab<'_> {
         let digest = recorded.output("verdict.json")?;
         let verdict = self.store.verdict(&digest)?;
         observer.observe(Event::Decided(Box::new(verdict.clone())));
-        Ok(Decided { verdict, digest })
+        Ok(Decided { verdict, digest, scored })
     }
 
     /// Both reports on the same rows, without rules and without a verdict: `karat compare`.
@@ -169,10 +173,14 @@ impl Lab<'_> {
         Ok(Some(self.store.version(&candidate.model, version)?))
     }
 
-    /// The version an alias held before it last moved to `version`.
+    /// The version an alias held before it was given to `version`. A rollback gave it back: what that left is no
+    /// baseline.
     fn before(&self, model: &Name, alias: &Name, version: u32) -> Result<Option<u32>, Failure> {
         let history = self.store.history(model, alias)?;
-        Ok(history.iter().rev().find(|it| it.to == version).and_then(|it| it.from))
+        let is_given = |it: &&Promotion| {
+            it.to == version && !matches!(it.authority, Authority::Rollback { .. })
+        };
+        Ok(history.iter().rev().find(is_given).and_then(|it| it.from))
     }
 
     /// A version by reference: `flights@2`, `flights@champion`.
@@ -187,6 +195,15 @@ impl Lab<'_> {
                 .hint("`karat train` makes one")
         })
     }
+}
+
+/// A gate without rules decides nothing, and nothing is not a pass.
+pub(crate) fn refuse_empty(gate: &Gate) -> Result<(), Failure> {
+    if !gate.rules.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new("gate-empty", Exit::Nothing, format!("gate `{}` has no rules", gate.name))
+        .hint(format!("`[[gate.{}.rule]]` in gate.toml adds one", gate.name)))
 }
 
 /// The gate called `name`, or the only one.

@@ -1,11 +1,13 @@
 //! Step `promote`, and its way back: an alias moves only by compare-and-swap, and only with a verdict that names what
 //! it judged.
 
+use std::collections::BTreeSet;
+
 use karat_core::{
     Digest, Event, Exit, Failure, Name, Observer, Outcome, Step, Verdict, policy::Policy,
     summary::PromotionSummary,
 };
-use karat_store::{Authority, PromoteRequest, VersionRecord};
+use karat_store::{Authority, PromoteRequest, Promotion, VersionRecord};
 
 use crate::{Lab, gate::exit_of};
 
@@ -56,11 +58,6 @@ impl Lab<'_> {
                 reason: "already there".to_owned(),
             });
         }
-        let reason = match &authority {
-            Authority::Verdict(digest) => format!("verdict {}", digest.short()),
-            Authority::Forced { reason } => format!("forced: {reason}"),
-            Authority::Rollback { reason } => format!("rollback: {reason}"),
-        };
         let request = PromoteRequest {
             model: model.clone(),
             alias: alias.clone(),
@@ -77,16 +74,24 @@ impl Lab<'_> {
             seconds: self.seconds_since(started),
             summary: format!("{name} -> {}", version.label()),
         });
-        Ok(PromotionSummary {
-            alias: name,
-            from: promotion.from.map(|it| format!("{model}@{it}")),
-            to: Some(version.label()),
-            is_moved: true,
-            reason,
-        })
+        Ok(summary(&promotion))
     }
 
-    /// The newest verdict that lets `version` be promoted: passing, about exactly this model, under today's policy.
+    /// The move by which `alias` came to point where it points, if it was this verdict's: an earlier pass of the same
+    /// command made it, and this one came to the same.
+    pub(crate) fn moved_by(
+        &self,
+        model: &Name,
+        alias: &Name,
+        verdict: Digest,
+    ) -> Result<Option<PromotionSummary>, Failure> {
+        let history = self.store.history(model, alias)?;
+        let last = history.last().filter(|it| it.authority == Authority::Verdict(verdict));
+        Ok(last.map(summary))
+    }
+
+    /// The verdict that lets `version` be promoted: passing, about exactly this model, under today's policy, and the
+    /// last word of its gate. An older pass does not outlive a newer fail.
     pub fn passing_verdict(
         &self,
         version: &VersionRecord,
@@ -120,7 +125,9 @@ impl Lab<'_> {
         let fits = |verdict: &Verdict| {
             verdict.judged.policy == policy.digest && exit_of(verdict) == Exit::Pass
         };
-        if let Some((digest, _)) = verdicts.iter().find(|(_, verdict)| fits(verdict)) {
+        let mut judged = BTreeSet::new();
+        let mut last_words = verdicts.iter().filter(|(_, verdict)| judged.insert(&verdict.gate));
+        if let Some((digest, _)) = last_words.find(|(_, verdict)| fits(verdict)) {
             return Ok(*digest);
         }
         if newest.judged.policy != policy.digest {
@@ -161,7 +168,21 @@ impl Lab<'_> {
         alias: &Name,
         reason: &str,
     ) -> Result<PromotionSummary, Failure> {
+        // Looked at before the target is chosen: whoever moves the alias meanwhile makes the swap fail.
+        let seq = self.store.alias(model, alias)?.map_or(0, |it| it.seq);
         let target = self.store.rollback_target(model, alias)?;
-        self.promote(observer, &target, alias, Authority::Rollback { reason: reason.to_owned() })
+        let authority = Authority::Rollback { reason: reason.to_owned() };
+        self.promote_from(observer, &target, alias, authority, seq)
+    }
+}
+
+fn summary(promotion: &Promotion) -> PromotionSummary {
+    let model = &promotion.model;
+    PromotionSummary {
+        alias: format!("{model}@{}", promotion.alias),
+        from: promotion.from.map(|it| format!("{model}@{it}")),
+        to: Some(format!("{model}@{}", promotion.to)),
+        is_moved: true,
+        reason: promotion.why(),
     }
 }

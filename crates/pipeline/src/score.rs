@@ -8,13 +8,17 @@ use karat_core::{
     port::{Located, ScoreRequest, ScoreSummary},
     thousands,
 };
+use karat_store::Staged;
 use serde_json::json;
 
 use crate::{
     Lab, ModelManifest,
     freeze::{Frozen, to_value},
-    lab::{Asked, Done},
+    lab::{Asked, Done, Undone},
 };
+
+/// Rows that could not be scored.
+const QUARANTINE: &str = "quarantine.jsonl";
 
 /// Predictions in the store.
 #[derive(Clone, Debug)]
@@ -61,7 +65,7 @@ impl Lab<'_> {
         };
         let recorded = self.step(observer, asked, |_, observer| {
             let staged = self.store.staging("predictions.parquet")?;
-            let quarantine = self.store.staging("quarantine.jsonl")?;
+            let quarantine = self.store.staging(QUARANTINE)?;
             let weights = self.store.read(&manifest.weights)?;
             let request = ScoreRequest {
                 split: Some(split),
@@ -77,29 +81,25 @@ impl Lab<'_> {
                 ],
             };
             // The schema of *today's* files reads the rows; the plan of the model turns them into numbers.
-            let summary = self.stream(
-                observer,
-                &frozen.located,
-                &manifest,
-                &weights,
-                &request,
-                &project.train.device,
-            )?;
+            let located = &frozen.located;
+            let device = &project.train.device;
+            let summary =
+                match self.stream(observer, located, &manifest, &weights, &request, device) {
+                    Ok(summary) => summary,
+                    Err(failure) => return Err(self.keep_quarantine(failure, quarantine)),
+                };
             if summary.n_rows == 0 {
                 return Err(Failure::new(
                     "split-empty",
                     Exit::Nothing,
-                    format!(
-                        "split `{}` of {} has no rows",
-                        split.0,
-                        frozen.located.snapshot.label()
-                    ),
-                ));
+                    format!("split `{}` of {} has no rows", split.0, located.snapshot.label()),
+                )
+                .into());
             }
             let mut outputs = BTreeMap::new();
             outputs.insert("predictions.parquet".to_owned(), self.store.publish(staged)?);
             if 0 < summary.n_quarantined {
-                outputs.insert("quarantine.jsonl".to_owned(), self.store.publish(quarantine)?);
+                outputs.insert(QUARANTINE.to_owned(), self.store.publish(quarantine)?);
             }
             outputs.insert("score.json".to_owned(), self.put_json(&summary)?);
             Ok(Done { outputs, metrics: to_value(&summary)?, summary: describe(&summary) })
@@ -109,6 +109,25 @@ impl Lab<'_> {
             summary: self.read_json(&recorded.output("score.json")?, "score summary")?,
             outputs: recorded.outputs,
         })
+    }
+
+    /// The rows that made scoring fail are what a person asks for next: they stay, named by the failed run, and the
+    /// message says where they lie for good.
+    fn keep_quarantine(&self, mut failure: Failure, quarantine: Staged) -> Undone {
+        let is_empty = std::fs::metadata(quarantine.path()).map_or(true, |it| it.len() == 0);
+        if is_empty {
+            return failure.into();
+        }
+        let scratch = quarantine.path().display().to_string();
+        let Ok(digest) = self.store.publish(quarantine) else { return failure.into() };
+        let kept = self.store.path(&digest).display().to_string();
+        for detail in &mut failure.details {
+            *detail = detail.replace(&scratch, &kept);
+        }
+        Undone {
+            failure: Box::new(failure),
+            outputs: BTreeMap::from([(QUARANTINE.to_owned(), digest)]),
+        }
     }
 
     /// The labelled rows of stored predictions, after verifying the file's bytes.

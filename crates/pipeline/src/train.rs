@@ -2,34 +2,34 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread::ScopedJoinHandle,
-    time::Duration,
+    sync::mpsc::{channel, sync_channel},
 };
 
 use karat_core::{
-    Digest, Event, Exit, Failure, FeaturePlan, LabelPlan, Name, Observer, Project, RunId,
-    SplitSpec, Step, Task, Timestamp, TrainSpec, UpdateRecord,
-    plan::Encoding,
-    port::{CheckpointFiles, EncodedRows, FitRequest, TrainEnd, TrainIo, TrainState},
+    Digest, Event, Exit, Failure, FeaturePlan, Name, Observer, Project, RunId, SplitSpec, Step,
+    TrainSpec,
+    port::{CheckpointFiles, FitRequest, TrainEnd, TrainState},
     summary::TrainSummary,
     tensors::Tensors,
     thousands,
 };
-use karat_store::{RunHandle, RunLog, Store, VersionRecord};
+use karat_store::{RunHandle, RunLog, VersionRecord};
 use serde_json::{Value, json};
 
 use crate::{
     Lab, ModelManifest,
     freeze::{Frozen, to_value},
-    lab::{Asked, Done},
+    lab::{Asked, Done, Undone},
     model::MANIFEST_VERSION,
 };
 
-/// How often a running training tells the store that it is alive.
-const HEARTBEAT_MS: i64 = 10_000;
-/// Points kept of the loss curve.
-const CURVE_POINTS_MAX: usize = 400;
+mod io;
+mod summary;
+
+use io::{Desk, Io, write_checkpoints};
+
+/// Wall-clock side of the metrics log: of one attempt, never the same twice.
+const THROUGHPUT: &str = "throughput.jsonl";
 
 /// A trained, registered candidate.
 #[derive(Clone, Debug)]
@@ -64,11 +64,14 @@ impl Lab<'_> {
         let manifest = ModelManifest::open(self, &manifest_digest)?;
         let known = self.store.versions(&project.train.name)?;
         let is_known = known.iter().any(|it| it.manifest == manifest_digest);
+        // Times cannot be made again, so a version, which must stay whole, does not depend on them.
+        let mut kept = recorded.outputs.clone();
+        kept.remove(THROUGHPUT);
         let version = self.store.register(
             &project.train.name,
             &manifest_digest,
             &recorded.run,
-            &recorded.outputs,
+            &kept,
             self.now(),
         )?;
         observer.observe(Event::StepFinished {
@@ -79,7 +82,7 @@ impl Lab<'_> {
             summary: format!("{} · model {}", version.label(), manifest_digest.short()),
         });
         let log = self.store.read(&recorded.output("metrics.jsonl")?)?;
-        let summary = summary(
+        let summary = summary::summary(
             &manifest,
             &manifest_digest,
             &version,
@@ -128,7 +131,7 @@ impl Lab<'_> {
         observer: &mut dyn Observer,
         project: &Project,
         frozen: &Frozen,
-    ) -> Result<Done, Failure> {
+    ) -> Result<Done, Undone> {
         let (spec, located) = (&project.train, &frozen.located);
         let request = FitRequest { task: spec.task, positive: spec.positive.clone() };
         let plan = self.tables.fit(located, &spec.split_train, &request)?;
@@ -144,7 +147,8 @@ impl Lab<'_> {
                 Exit::Usage,
                 format!("`train.early_stopping` needs split `{}`, which is not declared or has no labelled rows", spec.split_eval),
             )
-            .hint(format!("`[split.{}]` in karat.toml declares it: `{} = {{ hash = [90, 100] }}`", spec.dataset, spec.split_eval)));
+            .hint(format!("`[split.{}]` in karat.toml declares it: `{} = {{ hash = [90, 100] }}`", spec.dataset, spec.split_eval))
+            .into());
         }
         let n_rows = train_rows.n_rows();
 
@@ -178,14 +182,14 @@ impl Lab<'_> {
                 ),
             });
         }
+        let desk = Desk { store: self.store, clock: self.clock, stop: self.stop, handle, spec };
         let end = std::thread::scope(|scope| {
+            // No room in the channel: whoever hands over waits until the writer is free.
             let (send, receive) = sync_channel(0);
-            let (report, reports) = sync_channel(64);
-            let writer =
-                scope.spawn(move || write_checkpoints(self, handle, spec, &receive, &report));
+            let (report, reports) = channel();
+            let writer = scope.spawn(move || write_checkpoints(desk, &receive, &report));
             let mut io = Io {
-                lab: self,
-                handle,
+                desk,
                 observer,
                 train_rows,
                 eval_rows,
@@ -195,7 +199,6 @@ impl Lab<'_> {
                 writer: Some(writer),
                 saved_at: self.now(),
                 beaten_at: self.now(),
-                every_seconds: spec.checkpoint.every_seconds,
             };
             let end = self.engine.train(spec, &plan, start, &mut io);
             let written = io.finish();
@@ -204,9 +207,9 @@ impl Lab<'_> {
             Ok::<TrainEnd, Failure>(end)
         })?;
         match end {
-            TrainEnd::Stopped { update } => Err(stopped(&handle.id, update, n_updates)),
+            TrainEnd::Stopped { update } => Err(stopped(&handle.id, update, n_updates).into()),
             TrainEnd::Complete(files) => {
-                self.conclude(handle, project, frozen, plan, *files, n_rows)
+                Ok(self.conclude(handle, project, frozen, plan, *files, n_rows)?)
             }
         }
     }
@@ -255,7 +258,7 @@ impl Lab<'_> {
             ("model.safetensors".to_owned(), weights),
             ("model.json".to_owned(), self.put_json(&manifest)?),
             ("metrics.jsonl".to_owned(), self.store.put_bytes(&metrics)?),
-            ("throughput.jsonl".to_owned(), self.store.put_bytes(&throughput)?),
+            (THROUGHPUT.to_owned(), self.store.put_bytes(&throughput)?),
         ]);
         let metrics = json!({ "updates": files.state.update, "best_eval_loss": loss, "evaluations": log.evaluations()? });
         Ok(Done { outputs, metrics, summary })
@@ -304,202 +307,4 @@ fn checkpoint_files(found: karat_store::LoadedCheckpoint) -> Result<CheckpointFi
         .because(&error)
     })?;
     Ok(CheckpointFiles { model, optimizer, state })
-}
-
-/// The one checkpoint writer: a host snapshot is handed over, training goes on, back-pressure is one.
-fn write_checkpoints(
-    lab: &Lab<'_>,
-    handle: &RunHandle,
-    spec: &TrainSpec,
-    receive: &Receiver<CheckpointFiles>,
-    report: &SyncSender<Event>,
-) -> Result<(), Failure> {
-    let store: &Store = lab.store;
-    while let Ok(files) = receive.recv() {
-        let state = to_value(&files.state)?;
-        let parts: [(&str, &[u8]); 2] =
-            [("model.safetensors", &files.model), ("optimizer.safetensors", &files.optimizer)];
-        let loss = (files.state.best_update == files.state.update)
-            .then_some(files.state.best_eval_loss_bits)
-            .flatten()
-            .map(f64::from_bits);
-        let digest =
-            store.commit_checkpoint(handle, files.state.update, &parts, &state, loss, lab.now())?;
-        store.prune_checkpoints(
-            &handle.id,
-            spec.checkpoint.keep_last,
-            spec.checkpoint.keep_best,
-        )?;
-        // Nobody may be reading any more when training has failed; the checkpoint is durable all the same.
-        let _ = report.try_send(Event::CheckpointCommitted { update: files.state.update, digest });
-    }
-    Ok(())
-}
-
-struct Io<'scope, 'a> {
-    lab: &'a Lab<'a>,
-    handle: &'a RunHandle,
-    observer: &'a mut dyn Observer,
-    train_rows: Box<dyn EncodedRows>,
-    eval_rows: Option<Box<dyn EncodedRows>>,
-    log: RunLog,
-    send: Option<SyncSender<CheckpointFiles>>,
-    reports: Receiver<Event>,
-    writer: Option<ScopedJoinHandle<'scope, Result<(), Failure>>>,
-    saved_at: Timestamp,
-    beaten_at: Timestamp,
-    every_seconds: u64,
-}
-
-impl Io<'_, '_> {
-    /// Waits for the writer and gives its error, if it had one.
-    fn finish(&mut self) -> Result<(), Failure> {
-        self.send = None;
-        let result = match self.writer.take().map(ScopedJoinHandle::join) {
-            None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(failure))) => Err(failure),
-            Some(Err(_)) => Err(Failure::new(
-                "internal",
-                Exit::Run,
-                "internal error: the checkpoint writer panicked; this is a bug",
-            )),
-        };
-        self.pass_reports();
-        result
-    }
-
-    fn pass_reports(&mut self) {
-        while let Ok(event) = self.reports.try_recv() {
-            self.observer.observe(event);
-        }
-    }
-}
-
-impl TrainIo for Io<'_, '_> {
-    fn train_rows(&mut self) -> &mut dyn EncodedRows {
-        &mut *self.train_rows
-    }
-
-    fn eval_rows(&mut self) -> Option<&mut dyn EncodedRows> {
-        self.eval_rows.as_deref_mut().map(|rows| rows as &mut dyn EncodedRows)
-    }
-
-    fn keep(&mut self, files: CheckpointFiles, _is_best: bool) -> Result<(), Failure> {
-        self.saved_at = self.lab.now();
-        // The log first: a checkpoint must never be ahead of it.
-        self.log.flush()?;
-        let is_sent = self.send.as_ref().is_some_and(|send| send.send(files).is_ok());
-        self.pass_reports();
-        if is_sent { Ok(()) } else { self.finish() }
-    }
-
-    fn log(&mut self, record: &UpdateRecord) -> Result<(), Failure> {
-        Ok(self.log.append(record, self.lab.now())?)
-    }
-
-    fn observe(&mut self, event: Event) {
-        if let Event::Evaluated { update, loss, .. } = &event {
-            self.log.note_evaluation(*update, *loss);
-        }
-        self.pass_reports();
-        self.observer.observe(event);
-    }
-
-    fn stop_requested(&self) -> bool {
-        self.lab.stop.is_requested()
-    }
-
-    fn save_is_due(&mut self) -> bool {
-        let now = self.lab.now();
-        if HEARTBEAT_MS <= now.0 - self.beaten_at.0 {
-            self.beaten_at = now;
-            // A lost lease is found again, and refused, at the next commit.
-            if let Err(error) = self.lab.store.heartbeat(self.handle, now) {
-                self.observer.observe(Event::Warned {
-                    code: "heartbeat-failed".to_owned(),
-                    message: error.to_string(),
-                });
-            }
-        }
-        let every = Duration::from_secs(self.every_seconds);
-        let waited = Duration::from_millis(u64::try_from(now.0 - self.saved_at.0).unwrap_or(0));
-        !every.is_zero() && every <= waited
-    }
-}
-
-fn summary(
-    manifest: &ModelManifest,
-    digest: &Digest,
-    version: &VersionRecord,
-    run: &RunId,
-    seconds: f64,
-    log: &[u8],
-    metrics: &Value,
-) -> Result<TrainSummary, Failure> {
-    let mut losses = Vec::new();
-    for line in log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let record: UpdateRecord = serde_json::from_slice(line).map_err(|error| {
-            Failure::new(
-                "record-unreadable",
-                Exit::Run,
-                format!("the metrics log of run `{run}` is not readable"),
-            )
-            .because(&error)
-        })?;
-        losses.push([record.update as f64, record.loss]);
-    }
-    let stride = losses.len().div_ceil(CURVE_POINTS_MAX).max(1);
-    let losses: Vec<[f64; 2]> = losses.into_iter().step_by(stride).collect();
-    let eval_losses = metrics
-        .get("evaluations")
-        .and_then(|it| serde_json::from_value(it.clone()).ok())
-        .unwrap_or_default();
-    let features = manifest
-        .plan
-        .features
-        .iter()
-        .map(|it| (it.column.clone(), describe(&it.encoding)))
-        .collect();
-    Ok(TrainSummary {
-        run: run.to_string(),
-        version: version.label(),
-        model: *digest,
-        spec: to_value(&manifest.spec)?,
-        features,
-        task: match manifest.plan.label.task() {
-            Task::Binary => "binary",
-            Task::Multiclass => "multiclass",
-            Task::Regression => "regression",
-        }
-        .to_owned(),
-        label: match &manifest.plan.label {
-            LabelPlan::Binary { column, .. }
-            | LabelPlan::Multiclass { column, .. }
-            | LabelPlan::Regression { column, .. } => column.clone(),
-        },
-        classes: manifest.plan.label.classes().to_vec(),
-        n_parameters: manifest.n_parameters,
-        n_updates: manifest.n_updates,
-        n_rows: manifest.n_rows,
-        seconds,
-        device: manifest.device.clone(),
-        seed: manifest.spec.seed,
-        losses,
-        eval_losses,
-    })
-}
-
-fn describe(encoding: &Encoding) -> String {
-    match encoding {
-        Encoding::Numeric { mean, std, missing_flag } => {
-            let flag = if *missing_flag { ", missing flag" } else { "" };
-            format!("standardised (mean {mean:.4}, std {std:.4}{flag})")
-        }
-        Encoding::Categorical { vocabulary } => {
-            format!("{} values, unknown, missing", vocabulary.len())
-        }
-        Encoding::Date { missing_flag } => {
-            format!("date parts{}", if *missing_flag { ", missing flag" } else { "" })
-        }
-    }
 }

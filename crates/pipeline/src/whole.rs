@@ -1,5 +1,7 @@
-//! The whole way: snapshot → check → train → score → gate → register → promote. One function, in reading order; every
+//! The whole way: snapshot → check → train and register → score → gate → promote. One function, in reading order; every
 //! step is cached, so running it again is how a crash is recovered from.
+//!
+//! A candidate is registered before it is judged: a verdict is about a version, whatever it says.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +16,10 @@ use karat_store::Authority;
 use crate::{
     Lab,
     freeze::{Checked, Frozen},
-    gate::{Baseline, exit_of},
+    gate::{Baseline, exit_of, refuse_empty},
     lab::{Asked, Done},
     promote::CHAMPION,
+    score::gate_split,
 };
 
 /// What one pass came to.
@@ -55,6 +58,9 @@ impl Lab<'_> {
         after: AfterPass,
     ) -> Result<Whole, Failure> {
         let dataset = project.dataset(&project.train.dataset)?;
+        // What can be known to fail is refused before an hour of training.
+        refuse_empty(gate)?;
+        gate_split(project, dataset)?;
         let frozen = self.freeze(observer, dataset, schema)?;
         let checked = self.check(observer, project, &frozen)?;
         let mut summary = self.summary(project, &frozen, &checked);
@@ -87,8 +93,7 @@ impl Lab<'_> {
             &trained.version,
             &Baseline::AsDeclared,
         )?;
-        let scored = self.score(&mut Silent, project, &frozen, &trained.manifest_digest, "")?;
-        outputs.extend(scored.outputs);
+        outputs.extend(decided.scored.outputs);
         outputs.insert("verdict.json".to_owned(), decided.digest);
 
         let exit = exit_of(&decided.verdict);
@@ -102,13 +107,20 @@ impl Lab<'_> {
             reason,
         };
         let promotion = match (exit, after) {
-            (Exit::Pass, AfterPass::Promote) => self.promote_from(
-                observer,
-                &trained.version,
-                &champion,
-                Authority::Verdict(decided.digest),
-                before.as_ref().map_or(0, |it| it.seq),
-            )?,
+            (Exit::Pass, AfterPass::Promote) => {
+                let moved = self.promote_from(
+                    observer,
+                    &trained.version,
+                    &champion,
+                    Authority::Verdict(decided.digest),
+                    before.as_ref().map_or(0, |it| it.seq),
+                )?;
+                let model = &project.train.name;
+                match moved.is_moved {
+                    true => moved,
+                    false => self.moved_by(model, &champion, decided.digest)?.unwrap_or(moved),
+                }
+            }
             (Exit::Pass, AfterPass::Leave) => unmoved("left as it is: --dry-run".to_owned()),
             _ => unmoved(format!("the verdict is {}", decided.verdict.outcome.word())),
         };

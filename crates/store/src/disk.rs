@@ -28,27 +28,27 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Counts one effect; fails when a test has planned so.
-    #[cfg_attr(
-        not(any(test, feature = "testing")),
-        expect(clippy::unused_self, reason = "counted only under test")
-    )]
-    fn effect(&self) -> io::Result<()> {
-        #[cfg(any(test, feature = "testing"))]
-        if let Some(faults) = &self.faults {
-            return faults.next();
-        }
+    #[cfg(any(test, feature = "testing"))]
+    fn effect(&self, what: &'static str, path: &Path) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.next(what, path))
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "fails only under test")]
+    const fn effect(&self, _what: &'static str, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 
     /// An effect that the database makes: called right before and right after each commit.
     pub(crate) fn commit_point(&self, database: &Path) -> Result<(), StoreError> {
-        self.effect().map_err(|error| StoreError::io("commit to", database, None, error))
+        self.effect("commit", database)
+            .map_err(|error| StoreError::io("commit to", database, None, error))
     }
 
     /// Creates a file that must not exist yet; `None` when it does.
     pub(crate) fn create_new(&self, path: &Path, mode: u32) -> Result<Option<File>, StoreError> {
         let open = || {
-            self.effect()?;
+            self.effect("create", path)?;
             OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
         };
         match open() {
@@ -60,7 +60,7 @@ impl Disk {
 
     /// Opens a file for appending, creating it when needed.
     pub(crate) fn append_to(&self, path: &Path) -> Result<File, StoreError> {
-        self.effect()
+        self.effect("open", path)
             .and_then(|()| {
                 OpenOptions::new().read(true).append(true).create(true).mode(PRIVATE).open(path)
             })
@@ -74,7 +74,7 @@ impl Disk {
         path: &Path,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
-        let result = match self.effect() {
+        let result = match self.effect("write", path) {
             Ok(()) => file.write_all(bytes),
             Err(error) => file.write_all(&bytes[..bytes.len() / 2]).and(Err(error)),
         };
@@ -88,35 +88,36 @@ impl Disk {
         path: &Path,
         n_bytes: u64,
     ) -> Result<(), StoreError> {
-        self.effect()
+        self.effect("truncate", path)
             .and_then(|()| file.set_len(n_bytes))
             .map_err(|error| StoreError::io("truncate", path, None, error))
     }
 
     /// Waits until the file's bytes are on the disk.
     pub(crate) fn sync(&self, file: &File, path: &Path) -> Result<(), StoreError> {
-        self.effect()
+        self.effect("sync", path)
             .and_then(|()| file.sync_all())
             .map_err(|error| StoreError::io("sync", path, None, error))
     }
 
     /// Waits until the names in `dir` are on the disk.
     pub(crate) fn sync_dir(&self, dir: &Path) -> Result<(), StoreError> {
-        self.effect()
+        self.effect("sync_dir", dir)
             .and_then(|()| File::open(dir)?.sync_all())
             .map_err(|error| StoreError::io("sync", dir, None, error))
     }
 
     /// Gives a file its final name, replacing what has it.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
-        self.effect()
+        self.effect("rename", from)
             .and_then(|()| std::fs::rename(from, to))
+            .and_then(|()| self.effect("named", to))
             .map_err(|error| StoreError::io("move a file to", to, None, error))
     }
 
     /// Removes a file; one that is gone is no error.
     pub(crate) fn remove(&self, path: &Path) -> Result<(), StoreError> {
-        match self.effect().and_then(|()| std::fs::remove_file(path)) {
+        match self.effect("remove", path).and_then(|()| std::fs::remove_file(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::io("remove", path, None, error))
             }
@@ -126,7 +127,7 @@ impl Disk {
 
     /// Removes a folder with all it holds.
     pub(crate) fn remove_dir(&self, path: &Path) -> Result<(), StoreError> {
-        match self.effect().and_then(|()| std::fs::remove_dir_all(path)) {
+        match self.effect("remove_dir", path).and_then(|()| std::fs::remove_dir_all(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::io("remove", path, None, error))
             }
@@ -141,7 +142,7 @@ impl Disk {
         }
         let parent = dir.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         self.make_dir(parent)?;
-        match self.effect().and_then(|()| std::fs::create_dir(dir)) {
+        match self.effect("make_dir", dir).and_then(|()| std::fs::create_dir(dir)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(StoreError::io("create", dir, None, error));
             }

@@ -2,8 +2,11 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    path::{Path, PathBuf},
+    sync::Mutex,
 };
+
+use crate::store::lock;
 
 /// Which durable effect fails, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,26 +40,40 @@ impl FaultPlan {
     }
 }
 
-/// A plan being carried out.
+/// A plan being carried out, and what has happened so far.
 pub(crate) struct Faults {
     plan: FaultPlan,
-    seen: AtomicU64,
+    seen: Mutex<Vec<(&'static str, PathBuf)>>,
 }
 
 impl Faults {
     pub(crate) fn new(plan: FaultPlan) -> Self {
-        Self { plan, seen: AtomicU64::new(0) }
+        Self { plan, seen: Mutex::default() }
     }
 
     /// Counts one effect.
-    pub(crate) fn next(&self) -> io::Result<()> {
-        let n = self.seen.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn next(&self, what: &'static str, path: &Path) -> io::Result<()> {
+        let mut seen = lock(&self.seen);
+        let n = seen.len() as u64;
+        seen.push((what, path.to_owned()));
         match self.plan.kind {
-            FaultKind::Crash if self.plan.fail_at <= n => {
-                Err(io::Error::other(format!("injected crash at effect {n}")))
-            }
+            FaultKind::Crash if self.plan.fail_at <= n => Err(io::Error::other(format!(
+                "injected crash at effect {n}: {what} {}",
+                path.display()
+            ))),
             FaultKind::Full if self.plan.fail_at == n => Err(io::Error::from_raw_os_error(28)),
             FaultKind::Crash | FaultKind::Full => Ok(()),
         }
+    }
+
+    /// Effects so far.
+    pub(crate) fn n_seen(&self) -> u64 {
+        lock(&self.seen).len() as u64
+    }
+
+    /// All effects in order.
+    #[cfg(test)]
+    pub(crate) fn seen(&self) -> Vec<(&'static str, PathBuf)> {
+        lock(&self.seen).clone()
     }
 }

@@ -14,12 +14,10 @@ use crate::{
     Store, StoreError,
     lease::Owner,
     objects::Found,
-    row::{Json, Text, uint},
+    row::{Json, Text},
     snapshots::{outputs_of, word},
 };
 
-/// Largest output whose bytes are hashed on a cache hit; of larger ones the size is compared.
-const VERIFY_BYTES_MAX: u64 = 64 << 20;
 /// Runs that near names are looked for among.
 const NEAR_RUNS: i64 = 500;
 
@@ -237,19 +235,10 @@ impl Store {
 
     fn outputs_are_whole(&self, run: &RunRecord) -> Result<bool, StoreError> {
         for (name, digest) in &run.outputs {
-            let recorded = self.recorded_size(digest)?;
-            let what = if recorded.is_some_and(|n_bytes| VERIFY_BYTES_MAX < n_bytes) {
-                match self.size(digest)? {
-                    found if found == recorded => continue,
-                    Some(_) => "has another size than recorded",
-                    None => "is gone",
-                }
-            } else {
-                match self.inspect(digest)? {
-                    Found::Whole => continue,
-                    Found::Corrupt { .. } => "does not match its digest",
-                    Found::Missing => "is gone",
-                }
+            let what = match self.inspect(digest)? {
+                Found::Whole => continue,
+                Found::Corrupt { .. } => "does not match its digest",
+                Found::Missing => "is gone",
             };
             self.warn(format!(
                 "output `{name}` ({}) of run `{}` {what}; the step is done again",
@@ -259,14 +248,6 @@ impl Store {
             return Ok(false);
         }
         Ok(true)
-    }
-
-    /// Size of an object as its row says.
-    fn recorded_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
-        self.look(|connection| {
-            let sql = "SELECT n_bytes FROM object WHERE digest = ?1";
-            Ok(connection.query_row(sql, [Text(digest)], |row| row.get(0).map(uint)).optional()?)
-        })
     }
 
     /// The run whose id begins with `prefix`; the leading `r-` may be left out.

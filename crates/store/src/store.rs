@@ -62,6 +62,13 @@ impl Store {
         Self::open_on(dir, Access::ReadWrite, disk)
     }
 
+    /// Durable effects so far, on a store that [`Store::open_faulty`] opened: how many a sweep has to let fail.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn n_effects(&self) -> u64 {
+        self.disk.faults.as_ref().map_or(0, crate::fault::Faults::n_seen)
+    }
+
     fn open_on(dir: &Path, access: Access, disk: Disk) -> Result<Self, StoreError> {
         refuse_network_fs(dir)?;
         let database = dir.join(DATABASE);

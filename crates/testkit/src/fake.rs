@@ -4,8 +4,8 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,7 +18,7 @@ use karat_core::{
         OnProgress, ScoreRequest, ScoreSummary, Scorer, Scoring, Stop, Tables, TrainEnd, TrainIo,
         TrainState,
     },
-    profile::{Repeats, SplitProfile},
+    profile::{Overlap, Repeats, SplitProfile},
     rng::{Purpose, Stream},
     tensors::{Dtype, Tensors, Writer},
 };
@@ -26,23 +26,47 @@ use karat_core::{
 /// Rows of the fake dataset.
 pub const N_ROWS: u64 = 2000;
 
+/// What was asked of a port, in order.
+#[derive(Debug, Default)]
+pub struct Calls(Mutex<Vec<&'static str>>);
+
+impl Calls {
+    fn note(&self, call: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
+
+    /// The calls since the last look.
+    #[must_use]
+    pub fn take(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Tables without files: one feature, two classes; `content` stands for the bytes on disk.
 #[derive(Debug, Default)]
 pub struct MemoryTables {
     /// Changes the snapshot's digest, as changed bytes would.
     pub content: AtomicU64,
+    /// Whether scoring ends with more bad rows than allowed.
+    pub refuses_rows: AtomicBool,
+    /// What was asked; `snapshot` is not listed, because every pass asks it.
+    pub calls: Calls,
 }
 
 impl MemoryTables {
     fn label(row: u64) -> f32 {
-        let stream = Stream::new(3, Purpose::Permute, "fake label");
-        f32::from(u8::from(stream.uniform(0, 0, row) < Self::feature(row)))
+        f32::from(u8::from(LABEL.uniform(0, 0, row) < Self::feature(row)))
     }
 
     fn feature(row: u64) -> f32 {
-        Stream::new(3, Purpose::Permute, "fake feature").uniform(0, 0, row)
+        FEATURE.uniform(0, 0, row)
     }
 }
+
+// A stream's key is a hash; one for every row would be most of a test's time.
+static LABEL: LazyLock<Stream> = LazyLock::new(|| Stream::new(3, Purpose::Permute, "fake label"));
+static FEATURE: LazyLock<Stream> =
+    LazyLock::new(|| Stream::new(3, Purpose::Permute, "fake feature"));
 
 struct Rows;
 
@@ -58,6 +82,20 @@ impl EncodedRows for Rows {
         into.label.extend(rows.iter().map(|row| MemoryTables::label(*row)));
         Ok(())
     }
+}
+
+/// Every two splits, with nothing in both.
+fn pairs<'a>(splits: impl Iterator<Item = &'a Name> + Clone) -> Vec<Overlap> {
+    let after = |n: usize| splits.clone().skip(n + 1);
+    let both = splits.clone().enumerate().flat_map(|(n, a)| after(n).map(move |b| (a, b)));
+    both.map(|(a, b)| Overlap {
+        a: a.to_string(),
+        b: b.to_string(),
+        n_same_row: 0,
+        n_same_key: 0,
+        n_same_features: 0,
+    })
+    .collect()
 }
 
 impl Tables for MemoryTables {
@@ -96,6 +134,7 @@ impl Tables for MemoryTables {
         _: Option<&Name>,
         progress: OnProgress<'_>,
     ) -> Result<Profile, Failure> {
+        self.calls.note("measure");
         progress(N_ROWS, Some(N_ROWS));
         let counts =
             BTreeMap::from([("no".to_owned(), N_ROWS / 2), ("yes".to_owned(), N_ROWS / 2)]);
@@ -119,12 +158,13 @@ impl Tables for MemoryTables {
                 .keys()
                 .map(|name| (name.to_string(), split.clone()))
                 .collect(),
-            overlaps: Vec::new(),
+            overlaps: pairs(located.dataset.splits.keys()),
             associations: Vec::new(),
         })
     }
 
     fn fit(&self, _: &Located, _: &Name, _: &FitRequest) -> Result<FeaturePlan, Failure> {
+        self.calls.note("fit");
         Ok(FeaturePlan {
             features: vec![Feature {
                 column: "x".to_owned(),
@@ -146,6 +186,7 @@ impl Tables for MemoryTables {
         _: &Name,
         _: &FeaturePlan,
     ) -> Result<Box<dyn EncodedRows>, Failure> {
+        self.calls.note("encode");
         Ok(Box::new(Rows))
     }
 
@@ -158,26 +199,44 @@ impl Tables for MemoryTables {
         progress: OnProgress<'_>,
         _: &dyn Stop,
     ) -> Result<ScoreSummary, Failure> {
+        self.calls.note("score");
+        if self.refuses_rows.load(Ordering::Relaxed) {
+            std::fs::write(request.quarantine, "{\"row\":1,\"reason\":\"not a number\"}\n")
+                .map_err(|error| Failure::new("fake", Exit::Run, "cannot write").because(&error))?;
+            return Err(Failure::new(
+                "quarantine-exceeded",
+                Exit::Fail,
+                "1 row could not be scored",
+            )
+            .detail(format!("all of them are in {}", request.quarantine.display())));
+        }
         let mut batch = Batch::new(1, 0);
         Rows.fetch(&(0..N_ROWS).collect::<Vec<_>>(), &mut batch)?;
         let scores = score(&batch)?;
         progress(N_ROWS, Some(N_ROWS));
-        let text: Vec<String> = scores.iter().map(f32::to_string).collect();
-        std::fs::write(request.out, text.join("\n"))
-            .map_err(|error| Failure::new("fake", Exit::Run, "cannot write").because(&error))?;
         let rows = located.snapshot.digest();
+        let mut text = rows.to_string();
+        for score in scores {
+            text.push('\n');
+            text.push_str(&score.to_string());
+        }
+        std::fs::write(request.out, text)
+            .map_err(|error| Failure::new("fake", Exit::Run, "cannot write").because(&error))?;
         Ok(ScoreSummary { n_rows: N_ROWS, n_labeled: N_ROWS, n_quarantined: 0, rows })
     }
 
     fn read_scored(&self, predictions: &Path) -> Result<ScoredRows, Failure> {
+        self.calls.note("read_scored");
         let text = std::fs::read_to_string(predictions)
             .map_err(|error| Failure::new("fake", Exit::Run, "cannot read").because(&error))?;
+        let mut lines = text.lines();
+        let rows = lines.next().and_then(|it| it.parse().ok());
         Ok(ScoredRows {
             task: Task::Binary,
             classes: vec!["no".to_owned(), "yes".to_owned()],
-            rows: Digest::of(b"the same rows"),
-            label: (0..N_ROWS).map(MemoryTables::label).collect(),
-            score: text.lines().filter_map(|line| line.parse().ok()).collect(),
+            rows: rows.ok_or_else(|| Failure::new("fake", Exit::Run, "no digest of rows"))?,
+            label: (0..N_ROWS).map(Self::label).collect(),
+            score: lines.filter_map(|line| line.parse().ok()).collect(),
             slices: Vec::new(),
             group: None,
             names: Vec::new(),
@@ -185,28 +244,83 @@ impl Tables for MemoryTables {
     }
 }
 
-/// An engine that adds: its one weight counts updates, its scores follow the feature as well as `skill` says.
+/// An engine of one weight, whose every update depends on the one before it, so that a resume from the wrong place
+/// shows. Its scores follow the feature as well as `skill` says. A checkpoint after every update, a look at the eval loss
+/// after every second.
 #[derive(Debug)]
 pub struct ScriptedEngine {
     /// Share of the score that comes from the feature, 0 to 1; the rest is noise.
     pub skill: Mutex<f32>,
+    /// What was asked.
+    pub calls: Calls,
 }
 
 impl Default for ScriptedEngine {
     fn default() -> Self {
-        Self { skill: Mutex::new(0.9) }
+        Self { skill: Mutex::new(0.9), calls: Calls::default() }
     }
 }
 
 /// Updates of one fake training.
 pub const N_UPDATES: u64 = 6;
 
-impl ScriptedEngine {
-    fn weights(skill: f32, update: u64) -> Vec<u8> {
+/// Where a fake training stands.
+struct Position {
+    weight: f64,
+    state: TrainState,
+}
+
+impl Position {
+    fn of(start: Option<CheckpointFiles>) -> Result<Self, Failure> {
+        let Some(files) = start else {
+            return Ok(Self { weight: 0.0, state: TrainState::default() });
+        };
+        let refuse = || Failure::new("fake", Exit::Run, "the parts of a checkpoint do not match");
+        let bytes: [u8; 8] = files.optimizer.as_slice().try_into().map_err(|_| refuse())?;
+        let tensors = Tensors::parse(&files.model)?;
+        let is_same = tensors.get("weight").is_some_and(|it| it.bytes == bytes);
+        if !is_same {
+            return Err(refuse());
+        }
+        Ok(Self { weight: f64::from_le_bytes(bytes), state: files.state })
+    }
+
+    fn files(&self, skill: f32) -> CheckpointFiles {
+        let bytes = self.weight.to_le_bytes();
         let mut file = Writer::new();
         file.add_f32("skill", &[1], &[skill]);
-        file.add("update", Dtype::I64, &[1], update.to_le_bytes().to_vec());
-        file.finish()
+        file.add("weight", Dtype::F64, &[1], bytes.to_vec());
+        CheckpointFiles {
+            model: file.finish(),
+            optimizer: bytes.to_vec(),
+            state: self.state.clone(),
+        }
+    }
+
+    fn update(&mut self, seed: u64) -> UpdateRecord {
+        let noise = Stream::new(seed, Purpose::Shuffle, "fake loss");
+        let loss =
+            f64::from(noise.uniform(0, 0, self.state.update)) + (1.0 - self.weight).abs() / 3.0;
+        self.weight += loss / 7.0;
+        self.state.update += 1;
+        UpdateRecord {
+            update: self.state.update,
+            loss,
+            learning_rate: 1.0 / 7.0,
+            gradient_norm: loss,
+            n_rows: 10,
+        }
+    }
+
+    /// The eval loss and whether it is the best so far.
+    fn evaluate(&mut self) -> (f64, bool) {
+        let loss = (self.weight * 100.0).fract();
+        let is_best = self.state.best_eval_loss_bits.is_none_or(|it| loss < f64::from_bits(it));
+        if is_best {
+            self.state.best_eval_loss_bits = Some(loss.to_bits());
+            self.state.best_update = self.state.update;
+        }
+        (loss, is_best)
     }
 }
 
@@ -245,39 +359,33 @@ impl Engine for ScriptedEngine {
 
     fn train(
         &self,
-        _: &TrainSpec,
+        spec: &TrainSpec,
         _: &FeaturePlan,
         start: Option<CheckpointFiles>,
         io: &mut dyn TrainIo,
     ) -> Result<TrainEnd, Failure> {
+        self.calls.note("train");
         let skill = *self.skill.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut update = start.map_or(0, |files| files.state.update);
-        loop {
-            let state =
-                TrainState { update, is_complete: update == N_UPDATES, ..TrainState::default() };
-            let files = CheckpointFiles {
-                model: Self::weights(skill, update),
-                optimizer: update.to_le_bytes().to_vec(),
-                state,
-            };
-            if update == N_UPDATES {
-                return Ok(TrainEnd::Complete(Box::new(files)));
-            }
-            io.keep(files, false)?;
-            if io.stop_requested() {
-                return Ok(TrainEnd::Stopped { update });
-            }
-            update += 1;
-            let record = UpdateRecord {
-                update,
-                loss: 1.0,
-                learning_rate: 0.1,
-                gradient_norm: 1.0,
-                n_rows: 1,
-            };
+        let mut at = Position::of(start)?;
+        while at.state.update < N_UPDATES {
+            let record = at.update(spec.seed);
             io.log(&record)?;
             io.observe(Event::Updated(record));
+            let (mut is_best, update) = (false, record.update);
+            if update.is_multiple_of(2) {
+                let (loss, found) = at.evaluate();
+                is_best = found;
+                io.observe(Event::Evaluated { update, loss, is_best });
+            }
+            if update < N_UPDATES {
+                io.keep(at.files(skill), is_best)?;
+                if io.stop_requested() {
+                    return Ok(TrainEnd::Stopped { update });
+                }
+            }
         }
+        at.state.is_complete = true;
+        Ok(TrainEnd::Complete(Box::new(at.files(skill))))
     }
 
     fn open(
@@ -287,6 +395,7 @@ impl Engine for ScriptedEngine {
         model: &[u8],
         _: &str,
     ) -> Result<Box<dyn Scoring>, Failure> {
+        self.calls.note("open");
         let skill = Tensors::parse(model)?
             .get("skill")
             .and_then(|it| it.to_f32())

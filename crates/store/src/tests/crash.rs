@@ -1,7 +1,7 @@
 //! Every durable effect fails once: by death, and by a full disk. Whichever it is, a reader sees the old state or the
 //! new one, no row names missing bytes, and the same call finishes afterwards.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use karat_core::{Coded as _, Step};
 use serde_json::json;
@@ -159,6 +159,53 @@ fn collecting_survives_a_failure_at_every_write() {
             assert!(kept.outputs.values().all(|it| store.contains(it, true).expect("readable")));
         },
     );
+}
+
+/// Only a power failure would show a missing fsync, so the order itself is looked at: a file is synced after its last
+/// write and before it gets its name, and a name is synced before any row is committed.
+#[test]
+fn nothing_is_committed_before_it_is_synced() {
+    let dir = folder();
+    let store = Store::open_faulty(&dir.path().join("state"), FaultPlan::crash_at(u64::MAX))
+        .expect("opens");
+    commit_work(&store).expect("no fault is planned");
+    let second = version(&store, "two").expect("registers");
+    judge_and_promote(&store, &second).expect("promotes");
+    let seen = store.disk.faults.as_ref().expect("a faulty disk").seen();
+    let (mut unsynced_files, mut unsynced_folders) = (BTreeSet::new(), BTreeSet::new());
+    let mut n_renamed = 0;
+    for (what, path) in &seen {
+        let folder = path.parent().expect("an absolute path").to_owned();
+        match *what {
+            "write" | "truncate" => drop(unsynced_files.insert(path)),
+            "sync" => drop(unsynced_files.remove(path)),
+            "make_dir" | "named" => drop(unsynced_folders.insert(folder)),
+            "sync_dir" => drop(unsynced_folders.remove(path)),
+            "rename" => {
+                assert!(
+                    !unsynced_files.contains(path),
+                    "{} gets its name before it is synced",
+                    path.display()
+                );
+                n_renamed += 1;
+            }
+            "commit" => {
+                assert_eq!(
+                    unsynced_files,
+                    BTreeSet::new(),
+                    "committed before the bytes are synced"
+                );
+                assert_eq!(
+                    unsynced_folders,
+                    BTreeSet::new(),
+                    "committed before the names are synced"
+                );
+            }
+            "create" | "open" | "remove" | "remove_dir" => {}
+            other => panic!("unknown effect `{other}`"),
+        }
+    }
+    assert!(8 <= n_renamed, "only {n_renamed} objects seen");
 }
 
 /// Killed after the bytes and before the row: nothing but files that nothing names, and `gc` removes them.
