@@ -104,8 +104,7 @@ impl Tree {
             }
         }
         tree.resolved = Resolved {
-            // `-p karat` as soon as the binary is a member again.
-            binary: resolve(root, &["--workspace", "-e", "normal,build,dev"]),
+            binary: resolve(root, &["-p", "karat", "-e", "normal,build"]),
             workspace: resolve(root, &["--workspace", "-e", "normal,build,dev"]),
         };
         tree
@@ -167,7 +166,7 @@ mod tests {
             assert!(tree().file(path).is_some(), "{path}");
         }
         assert!(tree().files.iter().all(|file| !file.path.contains("target/")));
-        assert!(20 < tree().resolved.binary.len(), "{:?}", tree().resolved.binary);
+        assert!(100 < tree().resolved.binary.len(), "{:?}", tree().resolved.binary);
     }
 
     #[test]
