@@ -105,7 +105,14 @@ impl Document {
                 Err(error) => (text, error),
             }
         };
-        let message = one_line(error.message());
+        let mut message = one_line(error.message());
+        let line = error.span().and_then(|span| text[..span.start].lines().last().map(str::trim));
+        // The message alone says what was expected and found, not of which key.
+        if let Some((key, _)) = line.and_then(|it| it.split_once('='))
+            && message.starts_with("invalid type")
+        {
+            message = format!("`{}`: {message}", key.trim());
+        }
         let mut failure =
             Failure::new("config-invalid", Exit::Usage, format!("`{}`: {message}", self.name));
         if let Some(span) = error.span() {

@@ -58,14 +58,46 @@ pub(crate) fn threads(n: usize) -> Result<ThreadPool, DeviceError> {
 
 /// The elements of a tensor on the host.
 pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
-    let lost = |source: ExecutionError| TrainError::Device { message: format!("{source:?}") };
     let data = tensor.try_into_data().map_err(lost)?;
     data.try_into_vec::<f32>().map_err(|error| TrainError::Device { message: format!("{error:?}") })
 }
 
 /// The one number in a tensor.
 pub(crate) fn read_number(tensor: Tensor<1>) -> Result<f64, TrainError> {
-    let lost = |source: ExecutionError| TrainError::Device { message: format!("{source:?}") };
     let data = tensor.try_into_data().map_err(lost)?;
     Ok(data.iter::<f64>().next().expect("a sum has one element"))
+}
+
+fn lost(source: ExecutionError) -> TrainError {
+    TrainError::Device { message: source.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use karat_core::Failure;
+
+    use super::{Class, threads};
+    use crate::error::{DeviceError, TrainError};
+
+    #[test]
+    fn names_mean_classes_and_an_absent_device_lists_what_there_is() {
+        for name in ["cpu", "auto", ""] {
+            assert_eq!(Class::of(name).expect("there is a cpu"), Class::Cpu);
+        }
+        let failure = Failure::from(Class::of("cuda:1").expect_err("not in this build"));
+        assert_eq!(failure.code.as_str(), "device-absent");
+        assert_eq!(threads(3).expect("three threads start").current_num_threads(), 3);
+    }
+
+    #[test]
+    fn faults_of_the_machine_are_told_apart() {
+        let device = Failure::from(TrainError::Device { message: "gone".to_owned() });
+        assert_eq!((device.code.as_str(), device.exit.code()), ("device-failed", 3));
+        // rayon makes its error only in the process-wide pool's second build.
+        let build = || rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
+        let source = build().and_then(|()| build()).expect_err("only one pool is global");
+        let failure = Failure::from(DeviceError::Threads { n: 9, source });
+        assert_eq!(failure.code.as_str(), "threads-unavailable");
+        assert_eq!(failure.message, "cannot start 9 threads");
+    }
 }
