@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray,
     TimestampMillisecondArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
@@ -62,7 +62,10 @@ pub(crate) fn declared_type(ty: &DataType) -> Option<ColumnType> {
 const fn is_decimal(ty: &DataType) -> bool {
     matches!(
         ty,
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..)
+        DataType::Decimal32(..)
+            | DataType::Decimal64(..)
+            | DataType::Decimal128(..)
+            | DataType::Decimal256(..)
     )
 }
 
@@ -95,9 +98,9 @@ pub(crate) fn cast(raw: &ArrayRef, ty: ColumnType, has_null_words: bool) -> Opti
         (_, ColumnType::Text) => {
             Arc::new((0..array.len()).map(|i| value_text(&array, i)).collect::<StringArray>())
         }
-        (DataType::Boolean, ColumnType::Int) => Arc::new(
-            array.as_boolean().iter().map(|it| it.map(i64::from)).collect::<Int64Array>(),
-        ),
+        (DataType::Boolean, ColumnType::Int) => {
+            Arc::new(array.as_boolean().iter().map(|it| it.map(i64::from)).collect::<Int64Array>())
+        }
         (DataType::Boolean, ColumnType::Float) => Arc::new(
             array
                 .as_boolean()
@@ -114,7 +117,11 @@ pub(crate) fn cast(raw: &ArrayRef, ty: ColumnType, has_null_words: bool) -> Opti
         ),
         (DataType::Int64, ColumnType::Float) => to(&array, &DataType::Float64)?,
         (DataType::Float64, ColumnType::Int) => Arc::new(
-            array.as_primitive::<Float64Type>().iter().map(|it| it.and_then(whole)).collect::<Int64Array>(),
+            array
+                .as_primitive::<Float64Type>()
+                .iter()
+                .map(|it| it.and_then(whole))
+                .collect::<Int64Array>(),
         ),
         (DataType::Float64, ColumnType::Bool) => Arc::new(
             array
@@ -155,7 +162,7 @@ pub(crate) fn cast(raw: &ArrayRef, ty: ColumnType, has_null_words: bool) -> Opti
 fn whole(x: f64) -> Option<i64> {
     // 2⁶³ as a float; every whole float inside converts exactly.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    (-LIMIT <= x && x < LIMIT && x.fract().abs() <= 0.0).then_some(x as i64)
+    ((-LIMIT..LIMIT).contains(&x) && x.fract().abs() <= 0.0).then_some(x as i64)
 }
 
 fn to(array: &ArrayRef, ty: &DataType) -> Option<ArrayRef> {
@@ -172,8 +179,11 @@ fn simplified(raw: &ArrayRef, has_null_words: bool) -> Option<ArrayRef> {
             if !matches!(declared_type(value)?, ColumnType::Text) {
                 return simplified(&to(raw, value)?, has_null_words);
             }
-            let array =
-                if *raw.data_type() == text_dictionary { Arc::clone(raw) } else { to(raw, &text_dictionary)? };
+            let array = if *raw.data_type() == text_dictionary {
+                Arc::clone(raw)
+            } else {
+                to(raw, &text_dictionary)?
+            };
             // A dictionary with a missing value inside has two ways to say "missing"; one is enough.
             if array.as_dictionary::<Int32Type>().values().null_count() == 0 {
                 array
@@ -247,11 +257,12 @@ pub(crate) fn joined(pieces: &[ArrayRef]) -> ArrayRef {
     if let [one] = pieces {
         return Arc::clone(one);
     }
-    let same = |a: &ArrayRef, b: &ArrayRef| match (a.as_any_dictionary_opt(), b.as_any_dictionary_opt()) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a.values(), b.values()),
-        (None, None) => true,
-        _ => false,
-    };
+    let same =
+        |a: &ArrayRef, b: &ArrayRef| match (a.as_any_dictionary_opt(), b.as_any_dictionary_opt()) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a.values(), b.values()),
+            (None, None) => true,
+            _ => false,
+        };
     let is_text = matches!(pieces[0].data_type(), DataType::Utf8 | DataType::Dictionary(..));
     if is_text && pieces.windows(2).any(|pair| !same(&pair[0], &pair[1])) {
         let plain: Vec<ArrayRef> = pieces.iter().map(plain_text).collect();
@@ -277,19 +288,13 @@ pub(crate) fn present(array: &ArrayRef) -> BooleanBuffer {
     is_not_null(array).expect("every array can be asked").values().clone()
 }
 
-/// A dictionary column from its parts.
-pub(crate) fn dictionary(keys: arrow::array::Int32Array, values: Vec<String>) -> ArrayRef {
-    let values: ArrayRef = Arc::new(StringArray::from(values));
-    Arc::new(DictionaryArray::<Int32Type>::new(keys, values))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        Array, ArrayRef, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int64Array, StringArray,
-        UInt64Array,
+        Array, ArrayRef, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int64Array,
+        StringArray, UInt64Array,
     };
     use arrow::datatypes::Int32Type;
     use karat_core::ColumnType;
@@ -319,7 +324,8 @@ mod tests {
         check(Arc::clone(&text), ColumnType::Text, true, "1 - x 2.5 -");
         check(Arc::clone(&text), ColumnType::Text, false, "1 NA x 2.5 -");
         check(text, ColumnType::Bool, false, "true ! ! ! -");
-        let floats: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), Some(1.5), Some(f64::NAN), None]));
+        let floats: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(1.0), Some(1.5), Some(f64::NAN), None]));
         check(Arc::clone(&floats), ColumnType::Int, false, "1 ! - -");
         check(floats, ColumnType::Time, false, "! ! - -");
         let ints: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(2), None]));
@@ -338,12 +344,16 @@ mod tests {
 
     #[test]
     fn dictionaries_parse_and_join_like_plain_text() {
-        let a: DictionaryArray<Int32Type> = vec![Some("1"), Some("x"), None, Some("1")].into_iter().collect();
+        let a: DictionaryArray<Int32Type> =
+            vec![Some("1"), Some("x"), None, Some("1")].into_iter().collect();
         let a: ArrayRef = Arc::new(a);
         check(Arc::clone(&a), ColumnType::Int, false, "1 ! - 1");
         let b: ArrayRef = Arc::new(StringArray::from(vec!["y"]));
         let both = joined(&[a, b]);
         let texts: Vec<Option<String>> = (0..5).map(|i| value_text(&both, i)).collect();
-        assert_eq!(texts.iter().map(|it| it.as_deref().unwrap_or("-")).collect::<String>(), "1x-1y");
+        assert_eq!(
+            texts.iter().map(|it| it.as_deref().unwrap_or("-")).collect::<String>(),
+            "1x-1y"
+        );
     }
 }

@@ -94,14 +94,14 @@ impl Counter {
 
     /// Whether arrays of `ty` can be counted here.
     pub(crate) const fn counts_like(&self, ty: &DataType) -> bool {
-        match (&self.counts, ty) {
+        matches!(
+            (&self.counts, ty),
             (Counts::Bool(_), DataType::Boolean)
-            | (Counts::Int(_), DataType::Int64)
-            | (Counts::Float(_), DataType::Float64)
-            | (Counts::Time(_), DataType::Timestamp(..))
-            | (Counts::Text(_), DataType::Utf8 | DataType::Dictionary(..)) => true,
-            _ => false,
-        }
+                | (Counts::Int(_), DataType::Int64)
+                | (Counts::Float(_), DataType::Float64)
+                | (Counts::Time(_), DataType::Timestamp(..))
+                | (Counts::Text(_), DataType::Utf8 | DataType::Dictionary(..))
+        )
     }
 
     /// Distinct values seen; a lower bound unless [`Counter::is_exact`].
@@ -189,7 +189,12 @@ fn written(write: impl FnOnce(&mut String)) -> String {
 
 /// Adds to a value's count; false when there was no room for a new value.
 #[inline]
-fn add<K: Eq + std::hash::Hash>(counts: &mut FastMap<K, u64>, key: K, n: u64, n_max: usize) -> bool {
+fn add<K: Eq + std::hash::Hash>(
+    counts: &mut FastMap<K, u64>,
+    key: K,
+    n: u64,
+    n_max: usize,
+) -> bool {
     if let Some(count) = counts.get_mut(&key) {
         *count += n;
         return true;
@@ -293,7 +298,9 @@ pub(crate) fn each_number(array: &ArrayRef, mut visit: impl FnMut(usize, f64)) {
             }
         }
         DataType::Timestamp(..) => {
-            for (i, x) in array.as_primitive::<TimestampMillisecondType>().values().iter().enumerate() {
+            for (i, x) in
+                array.as_primitive::<TimestampMillisecondType>().values().iter().enumerate()
+            {
                 if is_valid(i) {
                     visit(i, *x as f64);
                 }
@@ -343,6 +350,9 @@ mod tests {
         assert_eq!((moments.n, moments.n_not_finite), (2, 1));
         assert_eq!(moments.mean().map(f64::to_bits), Some(2.0_f64.to_bits()));
         assert_eq!(moments.std().map(f64::to_bits), Some(1.0_f64.to_bits()));
-        assert_eq!(moments.range().map(|(a, b)| (a.to_bits(), b.to_bits())), Some((1.0_f64.to_bits(), 3.0_f64.to_bits())));
+        assert_eq!(
+            moments.range().map(|(a, b)| (a.to_bits(), b.to_bits())),
+            Some((1.0_f64.to_bits(), 3.0_f64.to_bits()))
+        );
     }
 }

@@ -30,8 +30,8 @@ use crate::{
     files::{Format, Found, Packing, recognise, unpacked},
 };
 
-/// JSON objects looked at for the names of the columns.
-const JSON_SAMPLE_ROWS: usize = 1_000;
+/// JSON objects looked at for the names of the columns. A key that first comes later is not read.
+const JSON_SAMPLE_ROWS: usize = 100_000;
 /// Columns of one file.
 const FILE_COLUMNS_MAX: usize = 20_000;
 
@@ -73,7 +73,11 @@ impl RawFile {
                 let nul = Arc::default();
                 let header = csv_header(text(found, packing, &nul)?)
                     .map_err(|reason| text_failed(name, &nul, reason))?;
-                Ok(Self::with_schema(found, format, text_schema(header.into_iter().map(|it| (it, false)))))
+                Ok(Self::with_schema(
+                    found,
+                    format,
+                    text_schema(header.into_iter().map(|it| (it, false))),
+                ))
             }
             Format::Json(packing) => {
                 let nul = Arc::default();
@@ -82,6 +86,10 @@ impl RawFile {
                 Ok(Self::with_schema(found, format, text_schema(keys)))
             }
         })?;
+        if file.is_text() && file.schema.fields().is_empty() {
+            // Blank lines, or a byte order mark and nothing else.
+            return Err(FileError::Empty { file: name.clone() });
+        }
         let mut seen = std::collections::BTreeSet::new();
         for field in file.schema.fields() {
             if !seen.insert(field.name()) {
@@ -115,7 +123,8 @@ impl RawFile {
         let parquet = metadata.metadata();
         let roots = metadata.parquet_schema();
         let is_dictionary = |root: usize| {
-            let Some(leaf) = (0..roots.num_columns()).find(|leaf| roots.get_column_root_idx(*leaf) == root)
+            let Some(leaf) =
+                (0..roots.num_columns()).find(|leaf| roots.get_column_root_idx(*leaf) == root)
             else {
                 return false;
             };
@@ -133,8 +142,10 @@ impl RawFile {
             .enumerate()
             .map(|(root, field)| {
                 let field = field.as_ref().clone();
-                let is_text =
-                    matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+                let is_text = matches!(
+                    field.data_type(),
+                    DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+                );
                 if is_text && is_dictionary(root) {
                     field.with_data_type(DataType::Dictionary(
                         Box::new(DataType::Int32),
@@ -148,7 +159,9 @@ impl RawFile {
         let schema = Arc::new(ArrowSchema::new(fields));
         let options = ArrowReaderOptions::new().with_schema(Arc::clone(&schema));
         let metadata = ArrowReaderMetadata::try_new(Arc::clone(parquet), options)
-            .or_else(|_| ArrowReaderMetadata::try_new(Arc::clone(parquet), ArrowReaderOptions::new()))
+            .or_else(|_| {
+                ArrowReaderMetadata::try_new(Arc::clone(parquet), ArrowReaderOptions::new())
+            })
             .map_err(|error| failed(&found.name, &ArrowError::from(error)))?;
         let schema = Arc::clone(metadata.schema());
         Ok(Self { found: found.clone(), format: Format::Parquet, schema, parquet: Some(metadata) })
@@ -210,19 +223,23 @@ impl RawFile {
         match self.format {
             Format::Parquet => {
                 let metadata = self.parquet.clone().expect("opened as Parquet");
-                let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
-                let reader =
-                    ParquetRecordBatchReaderBuilder::new_with_metadata(open(&self.found)?, metadata)
-                        .with_projection(mask)
-                        .with_batch_size(n_rows)
-                        .build()
-                        .map_err(|error| failed(&name, &ArrowError::from(error)))?;
+                let mask =
+                    ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
+                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+                    open(&self.found)?,
+                    metadata,
+                )
+                .with_projection(mask)
+                .with_batch_size(n_rows)
+                .build()
+                .map_err(|error| failed(&name, &ArrowError::from(error)))?;
                 Ok(Box::new(reader.map(move |it| it.map_err(|error| failed(&name, &error)))))
             }
             Format::ArrowFile => {
                 let projection = Some(columns.to_vec());
-                let reader = arrow::ipc::reader::FileReader::try_new(open(&self.found)?, projection)
-                    .map_err(|error| failed(&name, &error))?;
+                let reader =
+                    arrow::ipc::reader::FileReader::try_new(open(&self.found)?, projection)
+                        .map_err(|error| failed(&name, &error))?;
                 Ok(sliced(reader.map(move |it| it.map_err(|error| failed(&name, &error))), n_rows))
             }
             Format::ArrowStream => {
@@ -246,7 +263,8 @@ impl RawFile {
             }
             Format::Json(packing) => {
                 let nul = Arc::default();
-                let wanted = Arc::new(self.schema.project(columns).map_err(|error| failed(&name, &error))?);
+                let wanted =
+                    Arc::new(self.schema.project(columns).map_err(|error| failed(&name, &error))?);
                 let reader = arrow::json::ReaderBuilder::new(wanted)
                     .with_batch_size(n_rows)
                     .with_coerce_primitive(true)
@@ -258,222 +276,6 @@ impl RawFile {
             }
         }
     }
-}
-
-fn open(found: &Found) -> Result<Self, FileError> {
-        let format = recognise(found)?;
-        Self::open_as(found, format)
-    }
-
-    /// Reads the header of a file whose format is known.
-    pub(crate) fn open_as(found: &Found, format: Format) -> Result<Self, FileError> {
-        let name = &found.name;
-        let file = guarded(name, || match format {
-            Format::Parquet => Self::open_parquet(found),
-            Format::ArrowFile => {
-                let reader = arrow::ipc::reader::FileReader::try_new(open(found)?, None)
-                    .map_err(|error| truncated_or(found, b"ARROW1", &error))?;
-                Ok(Self::with_schema(found, format, reader.schema()))
-            }
-            Format::ArrowStream => {
-                let reader = arrow::ipc::reader::StreamReader::try_new(open(found)?, None)
-                    .map_err(|error| failed(name, &error))?;
-                Ok(Self::with_schema(found, format, reader.schema()))
-            }
-            Format::Csv(packing) => {
-                let nul = Arc::default();
-                let header = csv_header(text(found, packing, &nul)?)
-                    .map_err(|reason| text_failed(name, &nul, reason))?;
-                Ok(Self::with_schema(found, format, text_schema(header.into_iter().map(|it| (it, false)))))
-            }
-            Format::Json(packing) => {
-                let nul = Arc::default();
-                let keys = json_keys(text(found, packing, &nul)?)
-                    .map_err(|reason| text_failed(name, &nul, reason))?;
-                Ok(Self::with_schema(found, format, text_schema(keys)))
-            }
-        })?;
-        let mut seen = std::collections::BTreeSet::new();
-        for field in file.schema.fields() {
-            if !seen.insert(field.name()) {
-                return Err(FileError::ColumnRepeated {
-                    file: name.clone(),
-                    column: field.name().clone(),
-                });
-            }
-        }
-        if FILE_COLUMNS_MAX < seen.len() {
-            return Err(FileError::Unreadable {
-                file: name.clone(),
-                reason: format!("{} columns, at most {FILE_COLUMNS_MAX} are read", seen.len()),
-            });
-        }
-        Ok(file)
-    }
-
-    fn with_schema(found: &Found, format: Format, schema: SchemaRef) -> Self {
-        Self { found: found.clone(), format, schema, parquet: None }
-    }
-
-    fn open_parquet(found: &Found) -> Result<Self, FileError> {
-        let file = open(found)?;
-        let load = |options| {
-            ArrowReaderMetadata::load(&file, options)
-                .map_err(|error| truncated_or(found, b"PAR1", &ArrowError::from(error)))
-        };
-        let metadata = load(ArrowReaderOptions::new())?;
-        // A column that is stored as a dictionary throughout stays one: its texts are looked at once, not once a row.
-        let parquet = metadata.metadata();
-        let roots = metadata.parquet_schema();
-        let is_dictionary = |root: usize| {
-            let Some(leaf) = (0..roots.num_columns()).find(|leaf| roots.get_column_root_idx(*leaf) == root)
-            else {
-                return false;
-            };
-            parquet.row_groups().iter().all(|group| {
-                group.column(leaf).page_encoding_stats_mask().is_some_and(|mask| {
-                    mask.is_only(Encoding::RLE_DICTIONARY)
-                        || mask.is_only(Encoding::PLAIN_DICTIONARY)
-                })
-            })
-        };
-        let fields: Vec<Field> = metadata
-            .schema()
-            .fields()
-            .iter()
-            .enumerate()
-            .map(|(root, field)| {
-                let field = field.as_ref().clone();
-                let is_text =
-                    matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-                if is_text && is_dictionary(root) {
-                    field.with_data_type(DataType::Dictionary(
-                        Box::new(DataType::Int32),
-                        Box::new(DataType::Utf8),
-                    ))
-                } else {
-                    field
-                }
-            })
-            .collect();
-        let schema = Arc::new(ArrowSchema::new(fields));
-        let options = ArrowReaderOptions::new().with_schema(Arc::clone(&schema));
-        let metadata = ArrowReaderMetadata::try_new(Arc::clone(parquet), options)
-            .or_else(|_| ArrowReaderMetadata::try_new(Arc::clone(parquet), ArrowReaderOptions::new()))
-            .map_err(|error| failed(&found.name, &ArrowError::from(error)))?;
-        let schema = Arc::clone(metadata.schema());
-        Ok(Self { found: found.clone(), format: Format::Parquet, schema, parquet: Some(metadata) })
-    }
-
-    /// Whether fields like `NA` mean "missing".
-    pub(crate) const fn has_null_words(&self) -> bool {
-        matches!(self.format, Format::Csv(_))
-    }
-
-    /// Whether columns are text whose type is still to be found.
-    pub(crate) const fn is_text(&self) -> bool {
-        matches!(self.format, Format::Csv(_) | Format::Json(_))
-    }
-
-    /// Whether several readers of different columns share the work.
-    pub(crate) const fn is_columnar(&self) -> bool {
-        matches!(self.format, Format::Parquet)
-    }
-
-    /// Rows, where the header says so.
-    pub(crate) fn n_rows(&self) -> Option<u64> {
-        let rows = self.parquet.as_ref()?.metadata().file_metadata().num_rows();
-        u64::try_from(rows).ok()
-    }
-
-    /// How much work a column is, for sharing it fairly.
-    pub(crate) fn cost(&self, column: usize) -> u64 {
-        let Some(metadata) = &self.parquet else { return 1 };
-        let roots = metadata.parquet_schema();
-        let sum: i64 = (0..roots.num_columns())
-            .filter(|leaf| roots.get_column_root_idx(*leaf) == column)
-            .flat_map(|leaf| metadata.metadata().row_groups().iter().map(move |it| it.column(leaf)))
-            .map(|chunk| chunk.uncompressed_size())
-            .sum();
-        // Every value costs something, however well its column is packed.
-        let rows = self.n_rows().unwrap_or(0);
-        u64::try_from(sum).unwrap_or(0).saturating_add(rows)
-    }
-
-    /// The rows in order, in batches of exactly `n_rows` but for the last, with `columns` (ascending) only.
-    pub(crate) fn batches(&self, columns: &[usize], n_rows: usize) -> Result<Batches, FileError> {
-        debug_assert!(columns.is_sorted());
-        let name = self.found.name.clone();
-        let inner = guarded(&name, || self.raw_batches(columns, n_rows))?;
-        let mut inner = Some(inner);
-        Ok(Box::new(std::iter::from_fn(move || {
-            let batches = inner.as_mut()?;
-            let next = guarded(&name, || batches.next().transpose());
-            if next.is_err() {
-                inner = None;
-            }
-            next.transpose()
-        })))
-    }
-
-    fn raw_batches(&self, columns: &[usize], n_rows: usize) -> Result<Batches, FileError> {
-        let name = self.found.name.clone();
-        match self.format {
-            Format::Parquet => {
-                let metadata = self.parquet.clone().expect("opened as Parquet");
-                let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
-                let reader =
-                    ParquetRecordBatchReaderBuilder::new_with_metadata(open(&self.found)?, metadata)
-                        .with_projection(mask)
-                        .with_batch_size(n_rows)
-                        .build()
-                        .map_err(|error| failed(&name, &ArrowError::from(error)))?;
-                Ok(Box::new(reader.map(move |it| it.map_err(|error| failed(&name, &error)))))
-            }
-            Format::ArrowFile => {
-                let projection = Some(columns.to_vec());
-                let reader = arrow::ipc::reader::FileReader::try_new(open(&self.found)?, projection)
-                    .map_err(|error| failed(&name, &error))?;
-                Ok(sliced(reader.map(move |it| it.map_err(|error| failed(&name, &error))), n_rows))
-            }
-            Format::ArrowStream => {
-                let projection = Some(columns.to_vec());
-                let reader =
-                    arrow::ipc::reader::StreamReader::try_new(open(&self.found)?, projection)
-                        .map_err(|error| failed(&name, &error))?;
-                Ok(sliced(reader.map(move |it| it.map_err(|error| failed(&name, &error))), n_rows))
-            }
-            Format::Csv(packing) => {
-                let nul = Arc::default();
-                let reader = arrow::csv::ReaderBuilder::new(Arc::clone(&self.schema))
-                    .with_header(true)
-                    .with_batch_size(n_rows)
-                    .with_projection(columns.to_vec())
-                    .build_buffered(text(&self.found, packing, &nul)?)
-                    .map_err(|error| failed(&name, &error))?;
-                Ok(Box::new(reader.map(move |it| {
-                    it.map_err(|error| text_failed(&name, &nul, error.to_string()))
-                })))
-            }
-            Format::Json(packing) => {
-                let nul = Arc::default();
-                let wanted = Arc::new(self.schema.project(columns).map_err(|error| failed(&name, &error))?);
-                let reader = arrow::json::ReaderBuilder::new(wanted)
-                    .with_batch_size(n_rows)
-                    .with_coerce_primitive(true)
-                    .build(text(&self.found, packing, &nul)?)
-                    .map_err(|error| failed(&name, &error))?;
-                Ok(Box::new(reader.map(move |it| {
-                    it.map_err(|error| text_failed(&name, &nul, error.to_string()))
-                })))
-            }
-        }
-    }
-}
-
-#[expect(deprecated, reason = "files of the first format version still say so")]
-const fn dictionary_of_version_1() -> Encoding {
-    Encoding::PLAIN_DICTIONARY
 }
 
 fn open(found: &Found) -> Result<File, FileError> {
@@ -555,7 +357,8 @@ fn text_failed(name: &str, nul: &AtomicU64, reason: String) -> FileError {
 
 /// `incorrect number of fields for line 3, expected 2 got 1`, as arrow-csv says it.
 fn ragged(name: &str, reason: &str) -> Option<FileError> {
-    let (line, rest) = reason.split_once("incorrect number of fields for line ")?.1.split_once(", expected ")?;
+    let (line, rest) =
+        reason.split_once("incorrect number of fields for line ")?.1.split_once(", expected ")?;
     let (expected, found) = rest.split_once(" got ")?;
     Some(FileError::Ragged {
         file: name.to_owned(),
@@ -582,15 +385,12 @@ fn text_schema(columns: impl IntoIterator<Item = (String, bool)>) -> SchemaRef {
 
 fn csv_header(reader: impl BufRead) -> Result<Vec<String>, String> {
     let format = arrow::csv::reader::Format::default().with_header(true);
-    let (schema, _) =
-        format.infer_schema(reader, Some(0)).map_err(|error| error.to_string())?;
-    if schema.fields().is_empty() {
-        return Err("it has no header line".to_owned());
-    }
+    let (schema, _) = format.infer_schema(reader, Some(0)).map_err(|error| error.to_string())?;
     Ok(schema.fields().iter().map(|it| it.name().clone()).collect())
 }
 
-/// The keys of the first objects in the order they come up, and whether a key holds lists or objects.
+/// The keys of the first objects in the order they come up, and whether a key holds lists or objects; none at all
+/// where there is no object.
 fn json_keys(reader: impl BufRead) -> Result<Vec<(String, bool)>, String> {
     let mut keys: Vec<(String, bool)> = Vec::new();
     let objects = serde_json::Deserializer::from_reader(reader).into_iter::<Keys>();
@@ -658,7 +458,10 @@ impl<'de> Deserialize<'de> for Shape {
             fn visit_unit<E>(self) -> Result<Shape, E> {
                 Ok(Shape(false))
             }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> Result<Shape, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Shape(true))
             }
@@ -679,7 +482,11 @@ fn text(
 ) -> Result<BufReader<TextReader>, FileError> {
     let mut inner = unpacked(found, packing)?;
     let mut start = Vec::with_capacity(3);
-    inner.by_ref().take(3).read_to_end(&mut start).map_err(|error| FileError::io(&found.name, error))?;
+    inner
+        .by_ref()
+        .take(3)
+        .read_to_end(&mut start)
+        .map_err(|error| FileError::io(&found.name, error))?;
     if start == b"\xef\xbb\xbf" {
         start.clear();
     }

@@ -14,6 +14,7 @@ use karat_core::{
 };
 
 use crate::{
+    calendar::{Date, date},
     count::each_number,
     hash::{FastMap, float_bits},
     text::{Texts, parse_bool, parse_float, parse_int, parse_time},
@@ -153,7 +154,7 @@ fn dates(array: &ArrayRef, missing_flag: bool, width: usize, at: usize, rows: &m
 /// Sine and cosine of month, day of month, day of week and hour, of an hour counted since 1970 (UTC).
 fn date_parts(hours: i64) -> [f32; DATE_WIDTH] {
     let (days, hour) = (hours.div_euclid(24), hours.rem_euclid(24));
-    let (month, day) = month_and_day(days);
+    let Date { month, day, .. } = date(days);
     // 1970-01-01 was a Thursday; Monday is 0.
     let weekday = (days + 3).rem_euclid(7);
     let mut parts = [0.0; DATE_WIDTH];
@@ -163,20 +164,6 @@ fn date_parts(hours: i64) -> [f32; DATE_WIDTH] {
         part.copy_from_slice(&circle(value, period));
     }
     parts
-}
-
-/// Month from 0 and day of month from 0, of a day counted since 1970-01-01, in the proleptic Gregorian calendar.
-///
-/// After Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": years begin in March, so that leap days come
-/// last.
-fn month_and_day(days: i64) -> (i64, i64) {
-    let day_of_era = (days + 719_468).rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5;
-    ((month_from_march + 2) % 12, day)
 }
 
 /// Sine and cosine of `value` of `period`, from a table.
@@ -346,20 +333,7 @@ impl Labels {
 
 #[cfg(test)]
 mod tests {
-    use super::{circle, month_and_day};
-
-    #[test]
-    fn days_become_months_and_days() {
-        for (days, expected) in [
-            (0, (0, 0)),
-            (-1, (11, 30)),
-            (11_016, (1, 28)), // 2000-02-29
-            (15_887, (6, 0)),  // 2013-07-01
-            (-141_428, (9, 14)), // 1582-10-15
-        ] {
-            assert_eq!(month_and_day(days), expected, "{days}");
-        }
-    }
+    use super::circle;
 
     #[test]
     fn circles_close() {

@@ -67,7 +67,9 @@ pub(crate) enum FileError {
     #[error("cannot read `{file}`")]
     Io { file: String, source: io::Error },
 
-    #[error("column `{column}` of file `{file}` is {found}, which is neither number, text nor time")]
+    #[error(
+        "column `{column}` of file `{file}` is {found}, which is neither number, text nor time"
+    )]
     Nested { file: String, column: String, found: String },
 
     #[error("file `{file}` has no column {}, needed as {purpose}", quoted(columns))]
@@ -84,7 +86,9 @@ impl FileError {
     /// Wraps an I/O error; a file that is gone says so.
     pub(crate) fn io(file: &str, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::NotFound => Self::Missing { file: file.to_owned(), near: Vec::new() },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Self::Missing { file: file.to_owned(), near: Vec::new() }
+            }
             io::ErrorKind::UnexpectedEof => {
                 Self::Truncated { file: file.to_owned(), reason: "it ends too early".to_owned() }
             }
@@ -175,7 +179,9 @@ pub(crate) enum RuleError {
     #[error("{rule}: `{predicate}` has type {found}, a predicate is true or false")]
     NotBoolean { rule: String, predicate: String, found: String },
 
-    #[error("{rule}: `{predicate}` uses `{function}`, which does not give the same rows every time")]
+    #[error(
+        "{rule}: `{predicate}` uses `{function}`, which does not give the same rows every time"
+    )]
     NotRepeatable { rule: String, predicate: String, function: String },
 
     #[error("{rule} has a time range, but no column of the schema has the role `time`")]
@@ -329,7 +335,9 @@ impl Coded for FitError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::NoLabel => vec!["`role = \"label\"` in the schema file makes a column the label".to_owned()],
+            Self::NoLabel => {
+                vec!["`role = \"label\"` in the schema file makes a column the label".to_owned()]
+            }
             Self::NoFeatures => {
                 vec!["`role = \"feature\"` in the schema file makes a column a feature".to_owned()]
             }
@@ -349,7 +357,7 @@ pub(crate) enum ScoreError {
         thousands(*n_quarantined),
         thousands(*n_rows)
     )]
-    Quarantine { n_quarantined: u64, n_rows: u64, max_share: f64, first: Vec<String>, file: String },
+    Quarantine { n_quarantined: u64, n_rows: u64, max_share: f64, first: Vec<String> },
 
     #[error("model and schema disagree on column {columns}")]
     Types { columns: String },
@@ -386,7 +394,9 @@ impl Coded for ScoreError {
     fn exit(&self) -> Exit {
         match self {
             Self::Quarantine { .. } => Exit::Fail,
-            Self::Types { .. } | Self::OutputFormat { .. } | Self::OutputRepeated { .. } => Exit::Usage,
+            Self::Types { .. } | Self::OutputFormat { .. } | Self::OutputRepeated { .. } => {
+                Exit::Usage
+            }
             Self::NotPredictions { .. } => Exit::Usage,
             Self::Write { .. } => Exit::Run,
             Self::Stopped { .. } => Exit::Interrupted,
@@ -395,9 +405,13 @@ impl Coded for ScoreError {
 
     fn details(&self) -> Vec<String> {
         match self {
-            Self::Quarantine { first, file, .. } => {
+            Self::Quarantine { first, n_quarantined, .. } => {
                 let mut details = first.clone();
-                details.push(format!("all of them are in {file}"));
+                let n_more = n_quarantined.saturating_sub(first.len() as u64);
+                if 0 < n_more {
+                    details.push(format!("and {} more", thousands(n_more)));
+                }
+                details.push("no predictions were kept".to_owned());
                 details
             }
             Self::Stopped { .. } => vec!["no predictions were kept".to_owned()],

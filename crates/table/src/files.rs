@@ -77,6 +77,13 @@ const REFUSED: [(&[u8], &str); 17] = [
     (b"%PDF-", "a PDF document"),
 ];
 
+/// What is refused by its name: older forms of these have no first bytes of their own.
+const REFUSED_NAMES: [(&[&str], &str); 3] = [
+    (&["pkl", "pickle", "joblib"], "a Python pickle by its name, which can carry code"),
+    (&["pt", "pth", "ckpt"], "a file of weights by its name, which can carry code"),
+    (&["rds", "rda", "rdata"], "R data by its name, which can carry code"),
+];
+
 /// All files that `patterns` name, sorted by name, each once.
 pub(crate) fn discover(root: &Path, patterns: &[String]) -> Result<Vec<Found>, FileError> {
     let mut found = BTreeMap::new();
@@ -85,7 +92,7 @@ pub(crate) fn discover(root: &Path, patterns: &[String]) -> Result<Vec<Found>, F
         let paths = match fs::metadata(&path) {
             Ok(it) if it.is_dir() => in_folder(&path, pattern)?,
             Ok(_) => vec![path],
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if !is_absent(&error) => {
                 return Err(FileError::io(pattern, error));
             }
             Err(_) if pattern.contains(GLOB_CHARACTERS) => matching(root, pattern)?,
@@ -104,6 +111,10 @@ pub(crate) fn discover(root: &Path, patterns: &[String]) -> Result<Vec<Found>, F
     Ok(found.into_values().collect())
 }
 
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
 fn name_of(root: &Path, path: &Path) -> Result<String, FileError> {
     let relative = path.strip_prefix(root).unwrap_or(path);
     let text = relative
@@ -117,12 +128,12 @@ fn name_of(root: &Path, path: &Path) -> Result<String, FileError> {
 }
 
 fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
-    let refuse =
-        |reason: String| FileError::Pattern { pattern: pattern.to_owned(), reason };
+    let refuse = |reason: String| FileError::Pattern { pattern: pattern.to_owned(), reason };
     let full = if Path::new(pattern).is_absolute() {
         pattern.to_owned()
     } else {
-        let root = root.to_str().ok_or_else(|| refuse("the project's path is not UTF-8".to_owned()))?;
+        let root =
+            root.to_str().ok_or_else(|| refuse("the project's path is not UTF-8".to_owned()))?;
         let root = if root.is_empty() { "." } else { root };
         format!("{}/{pattern}", glob::Pattern::escape(root))
     };
@@ -135,7 +146,7 @@ fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
     for path in glob::glob_with(&full, options).map_err(|error| refuse(error.msg.to_owned()))? {
         let path = path.map_err(|error| FileError::Io {
             file: error.path().display().to_string(),
-            source: error.into_error(),
+            source: error.into(),
         })?;
         if path.is_file() {
             paths.push(path);
@@ -223,6 +234,12 @@ pub(crate) fn recognise(file: &Found) -> Result<Format, FileError> {
         return Err(FileError::Empty { file: file.name.clone() });
     }
     refuse_known(&start, &file.name)?;
+    let extension = file.name.rsplit_once('.').map_or("", |it| it.1).to_ascii_lowercase();
+    if let Some((_, what)) =
+        REFUSED_NAMES.iter().find(|(names, _)| names.contains(&extension.as_str()))
+    {
+        return Err(FileError::Refused { file: file.name.clone(), what });
+    }
     if start.starts_with(b"PAR1") {
         return Ok(Format::Parquet);
     }
@@ -264,12 +281,14 @@ pub(crate) fn recognise(file: &Found) -> Result<Format, FileError> {
             }
             Ok(Format::Json(packing))
         }
-        Some(Format::Parquet) => {
-            Err(unknown(format!("it is called Parquet but starts with bytes {}, not `PAR1`", shown())))
-        }
-        Some(_) => {
-            Err(unknown(format!("it is called Arrow but starts with bytes {}, not `ARROW1`", shown())))
-        }
+        Some(Format::Parquet) => Err(unknown(format!(
+            "it is called Parquet but starts with bytes {}, not `PAR1`",
+            shown()
+        ))),
+        Some(_) => Err(unknown(format!(
+            "it is called Arrow but starts with bytes {}, not `ARROW1`",
+            shown()
+        ))),
         None => Err(unknown(format!("neither its name nor its first bytes {} tell", shown()))),
     }
 }
@@ -288,10 +307,7 @@ fn first_bytes(from: impl Read, name: &str) -> Result<Vec<u8>, FileError> {
 }
 
 /// The bytes of a text file without its compression.
-pub(crate) fn unpacked(
-    file: &Found,
-    packing: Packing,
-) -> Result<Box<dyn Read + Send>, FileError> {
+pub(crate) fn unpacked(file: &Found, packing: Packing) -> Result<Box<dyn Read + Send>, FileError> {
     let opened = File::open(&file.path).map_err(|error| FileError::io(&file.name, error))?;
     let reader = BufReader::with_capacity(1 << 18, opened);
     let kind = match packing {
@@ -323,7 +339,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         fs::create_dir_all(root.join("a/b [1]")).expect("folders");
-        for name in ["a/2.csv", "a/1.csv", "a/b [1]/3.csv.gz", "a/_SUCCESS", "a/.x.csv", "a/make.py"] {
+        for name in
+            ["a/2.csv", "a/1.csv", "a/b [1]/3.csv.gz", "a/_SUCCESS", "a/.x.csv", "a/make.py"]
+        {
             fs::write(root.join(name), "x\n1\n").expect("written");
         }
         let all = ["a/1.csv", "a/2.csv", "a/b [1]/3.csv.gz"];
@@ -360,8 +378,7 @@ mod tests {
         let ask = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             fs::write(&path, bytes).expect("written");
-            recognise(&Found { name: name.to_owned(), path })
-                .map_err(|error| error.code().as_str())
+            recognise(&Found { name: name.to_owned(), path }).map_err(|error| error.code().as_str())
         };
         assert_eq!(ask("a.csv", b"x,y\n"), Ok(Format::Csv(Packing::Plain)));
         assert_eq!(ask("a.csv", b"PAR1...."), Ok(Format::Parquet));

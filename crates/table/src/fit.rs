@@ -7,8 +7,8 @@
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::filter;
 use karat_core::{
-    Column, ColumnType, Encoding, Failure, Feature, FeatureKind, FeaturePlan, LabelPlan, Name, Role, Schema, Task,
-    nearest,
+    Column, ColumnType, Encoding, Failure, Feature, FeatureKind, FeaturePlan, LabelPlan, Name,
+    Role, Schema, Task, nearest,
     plan::VOCABULARY_MAX,
     port::{FitRequest, Located},
 };
@@ -94,7 +94,9 @@ impl<'a> Fitted<'a> {
             FeatureKind::Categorical => {
                 let mut values = self.values.map(|it| it.top(VOCABULARY_MAX)).unwrap_or_default();
                 values.sort_unstable();
-                Encoding::Categorical { vocabulary: values.into_iter().map(|(text, _)| text).collect() }
+                Encoding::Categorical {
+                    vocabulary: values.into_iter().map(|(text, _)| text).collect(),
+                }
             }
         };
         Feature { column: self.column.name.clone(), ty: self.column.ty, encoding }
@@ -209,7 +211,11 @@ fn label_plan(labels: &Labels<'_>, request: &FitRequest) -> Result<LabelPlan, Fi
     let refuse_type = |task| FitError::LabelType { column: column.clone(), found: ty.word(), task };
     let refuse_classes = |task, needed: &str| FitError::LabelClasses {
         column: column.clone(),
-        found: if is_exact { counted.len().to_string() } else { format!("more than {CLASSES_MAX}") },
+        found: if is_exact {
+            counted.len().to_string()
+        } else {
+            format!("more than {CLASSES_MAX}")
+        },
         task,
         needed: needed.to_owned(),
         classes: counted.iter().take(5).map(|(text, _)| text.clone()).collect(),
@@ -229,8 +235,8 @@ fn label_plan(labels: &Labels<'_>, request: &FitRequest) -> Result<LabelPlan, Fi
             let [first, second] = &counted[..] else { return Err(refuse_classes("binary", "2")) };
             let asked = match &request.positive {
                 None => None,
-                Some(asked) => Some(
-                    [first, second].iter().position(|it| it.0 == *asked).ok_or_else(|| {
+                Some(asked) => {
+                    Some([first, second].iter().position(|it| it.0 == *asked).ok_or_else(|| {
                         FitError::PositiveUnknown {
                             asked: asked.clone(),
                             column: column.clone(),
@@ -239,12 +245,13 @@ fn label_plan(labels: &Labels<'_>, request: &FitRequest) -> Result<LabelPlan, Fi
                                 .map(str::to_owned)
                                 .collect(),
                         }
-                    })?,
-                ),
+                    })?)
+                }
             };
             let is_positive = |text: &str| matches!(text, "true" | "1" | "yes");
             let positive = asked.unwrap_or(usize::from(!is_positive(&first.0)));
-            let (negative, positive) = if positive == 1 { (first, second) } else { (second, first) };
+            let (negative, positive) =
+                if positive == 1 { (first, second) } else { (second, first) };
             Ok(LabelPlan::Binary {
                 column,
                 classes: vec![negative.0.clone(), positive.0.clone()],

@@ -118,8 +118,9 @@ impl ValueHashes {
                     .iter()
                     .map(|it| it.cast_unsigned()),
             ),
-            DataType::Float64 => a
-                .extend(array.as_primitive::<Float64Type>().values().iter().map(|x| float_bits(*x))),
+            DataType::Float64 => a.extend(
+                array.as_primitive::<Float64Type>().values().iter().map(|x| float_bits(*x)),
+            ),
             _ => {
                 let mut b = Vec::with_capacity(n);
                 match Texts::of(array) {

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use arrow::array::{Array, ArrayRef};
 use karat_core::{Column, ColumnType, Failure, Role, Schema, nearest};
-use rayon::iter::{IndexedParallelIterator as _, IntoParallelRefMutIterator as _, ParallelIterator as _};
+use rayon::iter::{
+    IndexedParallelIterator as _, IntoParallelRefMutIterator as _, ParallelIterator as _,
+};
 
 use crate::{
     cast::{canonical_type, cast, declared_type},
@@ -32,7 +34,11 @@ const NAMING_SHARE: f64 = 0.9;
 const NAMING_ROWS_MIN: u64 = 20;
 
 /// Looks at `patterns` and proposes a schema; `label` gets the role.
-pub(crate) fn infer(root: &Path, patterns: &[String], label: Option<&str>) -> Result<Schema, Failure> {
+pub(crate) fn infer(
+    root: &Path,
+    patterns: &[String],
+    label: Option<&str>,
+) -> Result<Schema, Failure> {
     let files = discover(root, patterns)?;
     let sample = (SAMPLE_ROWS / files.len().max(1)).max(SAMPLE_ROWS_MIN);
     let mut guesses: Vec<Guess> = Vec::new();
@@ -51,10 +57,11 @@ pub(crate) fn infer(root: &Path, patterns: &[String], label: Option<&str>) -> Re
         let mut slots = Vec::with_capacity(readable.len());
         for at in &readable {
             let field = raw.schema.field(*at);
-            let slot = guesses.iter().position(|it| it.name == *field.name()).unwrap_or_else(|| {
-                guesses.push(Guess::new(field.name(), n_rows));
-                guesses.len() - 1
-            });
+            let slot =
+                guesses.iter().position(|it| it.name == *field.name()).unwrap_or_else(|| {
+                    guesses.push(Guess::new(field.name(), n_rows));
+                    guesses.len() - 1
+                });
             slots.push(slot);
         }
         let mut n_in_file = 0;
@@ -118,7 +125,8 @@ fn share(n: u64, of: u64) -> f64 {
 fn role(guess: &Guess, ty: ColumnType, n_rows: u64, has_time: bool) -> Role {
     let name = guess.name.to_ascii_lowercase();
     let distinct = share(guess.n_distinct() as u64, guess.n_counted());
-    let is_distinct = guess.is_exact() && guess.n_missing == 0 && guess.n_distinct() as u64 == n_rows;
+    let is_distinct =
+        guess.is_exact() && guess.n_missing == 0 && guess.n_distinct() as u64 == n_rows;
     // Above the limit of counting, only the rows up to there were compared.
     let may_be_key = is_distinct || (!guess.is_exact() && 1.0 <= distinct);
     let names_a_row = matches!(name.as_str(), "id" | "key" | "uuid" | "guid" | "index")
@@ -188,7 +196,12 @@ impl Guess {
         self.n_missing += n_missing;
         self.n_present += array.len() as u64 - n_missing;
         if is_text {
-            let guess = self.text.get_or_insert(TextGuess { bool: true, int: true, float: true, time: true });
+            let guess = self.text.get_or_insert(TextGuess {
+                bool: true,
+                int: true,
+                float: true,
+                time: true,
+            });
             guess.update(&array);
         } else if array.logical_null_count() < array.len() || self.typed.is_none() {
             self.typed = Some(match self.typed {
@@ -204,7 +217,8 @@ impl Guess {
             });
         }
         let ty = array.data_type().clone();
-        let ty = if matches!(found, ColumnType::Text) { canonical_type(ColumnType::Text) } else { ty };
+        let ty =
+            if matches!(found, ColumnType::Text) { canonical_type(ColumnType::Text) } else { ty };
         let values = self.values.get_or_insert_with(|| Counter::new(&ty, DISTINCT_MAX));
         if values.counts_like(&ty) {
             values.update(&array);
@@ -258,7 +272,8 @@ impl TextGuess {
 
     fn narrow(&mut self, text: &str) {
         // 0 and 1 are numbers until something says otherwise.
-        self.bool = self.bool && (text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false"));
+        self.bool =
+            self.bool && (text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false"));
         let is_code = is_code(text);
         self.int = self.int && !is_code && parse_int(text).is_some();
         self.float = self.float && !is_code && parse_float(text).is_some();
@@ -270,5 +285,7 @@ impl TextGuess {
 fn is_code(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let is_whole = digits.bytes().all(|it| it.is_ascii_digit());
-    is_whole && ((1 < digits.len() && digits.starts_with('0')) || (18 < digits.len() && parse_int(text).is_none()))
+    is_whole
+        && ((1 < digits.len() && digits.starts_with('0'))
+            || (18 < digits.len() && parse_int(text).is_none()))
 }

@@ -1,11 +1,15 @@
 //! Files become counted, digested, sliceable columns and back: Arrow, Parquet, DataFusion.
 //!
 //! [`ArrowTables`] is the port [`karat_core::port::Tables`] made real. Everything streams: memory does not grow with
-//! the rows, and no result depends on the number of threads or the size of a batch.
+//! the rows, and no result depends on the number of threads or the size of a batch. Encoded training rows, which are
+//! fetched in any order, are the exception: they stay in memory as 4-byte numbers up to [`rows::MEMORY_MAX`] and go to a
+//! scratch file above it. Rows that the gate reads back are in memory, all of them.
 //!
 //! Reading order: [`ArrowTables`], then `files`, `decode`, `cast`, `read` (how rows come in), `split`, `snapshot`,
-//! `measure`, `fit`, `encode`, `rows`, `score`, `write` (how they go out), `scored`.
+//! `measure`, `fit`, `encode`, `rows`, `score`, `write` (how they go out), `scored`. Beside them: `text` and `calendar`
+//! (values as words), `hash`, `count`, `predicate`, `infer`.
 
+mod calendar;
 mod cast;
 mod count;
 mod decode;
@@ -34,8 +38,8 @@ use std::path::{Path, PathBuf};
 use karat_core::{
     DatasetSpec, Exit, Failure, FeaturePlan, Name, Profile, Schema, ScoredRows, Snapshot,
     port::{
-        EncodedRows, FitRequest, KnownFile, Located, OnProgress, ScoreRequest, ScoreSummary, Scorer, Stop,
-        Tables,
+        EncodedRows, FitRequest, KnownFile, Located, OnProgress, ScoreRequest, ScoreSummary,
+        Scorer, Stop, Tables,
     },
 };
 
@@ -66,17 +70,26 @@ impl ArrowTables {
     }
 
     /// Runs `call` where rayon uses as many threads as were asked for.
-    fn within<T: Send>(&self, call: impl FnOnce(usize) -> Result<T, Failure> + Send) -> Result<T, Failure> {
+    fn within<T: Send>(
+        &self,
+        call: impl FnOnce(usize) -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
         let n = self.n_threads();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().map_err(|error| {
-            Failure::new("thread-failed", Exit::Run, "cannot start the threads that count").because(&error)
+            Failure::new("thread-failed", Exit::Run, "cannot start the threads that count")
+                .because(&error)
         })?;
         pool.install(|| call(n))
     }
 }
 
 impl Tables for ArrowTables {
-    fn infer_schema(&self, root: &Path, files: &[String], label: Option<&str>) -> Result<Schema, Failure> {
+    fn infer_schema(
+        &self,
+        root: &Path,
+        files: &[String],
+        label: Option<&str>,
+    ) -> Result<Schema, Failure> {
         self.within(|_| infer::infer(root, files, label))
     }
 
@@ -103,7 +116,12 @@ impl Tables for ArrowTables {
         })
     }
 
-    fn fit(&self, located: &Located, split: &Name, request: &FitRequest) -> Result<FeaturePlan, Failure> {
+    fn fit(
+        &self,
+        located: &Located,
+        split: &Name,
+        request: &FitRequest,
+    ) -> Result<FeaturePlan, Failure> {
         self.within(|threads| {
             let files = self.verified.files(located, Order::Snapshot)?;
             fit::fit(located, &files, split, request, threads)
@@ -135,7 +153,8 @@ impl Tables for ArrowTables {
         let order = if request.split.is_some() { Order::Snapshot } else { Order::Path };
         let files = self.within(|_| self.verified.files(located, order))?;
         let threads = self.n_threads();
-        score::score(located, &files, plan, request, score, progress, stop, threads)
+        let caller = score::Caller { scorer: score, progress, stop };
+        score::score(located, &files, plan, request, caller, threads)
     }
 
     fn read_scored(&self, predictions: &Path) -> Result<ScoredRows, Failure> {

@@ -22,7 +22,9 @@ use karat_core::{
     port::{Located, OnProgress},
     profile::{EXAMPLES_MAX, Offender, Offenders, Overlap, Repeats},
 };
-use rayon::iter::{IntoParallelRefIterator as _, IntoParallelRefMutIterator as _, ParallelIterator as _};
+use rayon::iter::{
+    IntoParallelRefIterator as _, IntoParallelRefMutIterator as _, ParallelIterator as _,
+};
 
 use crate::{
     cast::present,
@@ -73,11 +75,7 @@ pub(crate) fn measure(
         let name = &files.found[block.file].name;
         let first = files.position(block.file, block.first_row);
         let (counted, hashed) = rayon::join(
-            || {
-                columns
-                    .par_iter_mut()
-                    .try_for_each(|it| it.update(&block, name))
-            },
+            || columns.par_iter_mut().try_for_each(|it| it.update(&block, name)),
             || -> Result<(), Failure> {
                 let bits = splits.update(&block, schema)?;
                 let lanes = rows.update(&block, first, &bits)?;
@@ -103,8 +101,10 @@ pub(crate) fn measure(
     let mut profiles: Vec<_> = columns.into_iter().map(ColumnCounter::finish).collect();
     for (name, summary) in &counted.unique {
         if let Some(profile) = profiles.iter_mut().find(|it| it.name == *name) {
-            profile.repeated =
-                Offenders { n: summary.n_repeated, examples: examples.of(&summary.first, &[name.clone()]) };
+            profile.repeated = Offenders {
+                n: summary.n_repeated,
+                examples: examples.of(&summary.first, std::slice::from_ref(name)),
+            };
         }
     }
     let task = schema.label().and_then(|label| {
@@ -120,7 +120,11 @@ pub(crate) fn measure(
             a: splits.name(*a),
             b: splits.name(*b),
             n_same_row: splits.n_same_row(*a, *b),
-            n_same_key: counted.identity.as_ref().or(counted.key.as_ref()).map_or(0, |it| it.n_shared[at]),
+            n_same_key: counted
+                .identity
+                .as_ref()
+                .or(counted.key.as_ref())
+                .map_or(0, |it| it.n_shared[at]),
             n_same_features: counted.features.as_ref().map_or(0, |it| it.n_rows_shared[at]),
         })
         .collect();
@@ -307,7 +311,10 @@ impl<'a> RowHashes<'a> {
 }
 
 /// The rows in which every one of `names` has a value.
-fn whole<'n>(block: &Block, names: impl IntoIterator<Item = &'n str>) -> Result<BooleanBuffer, Failure> {
+fn whole<'n>(
+    block: &Block,
+    names: impl IntoIterator<Item = &'n str>,
+) -> Result<BooleanBuffer, Failure> {
     let mut whole = BooleanBuffer::new_set(block.n_rows);
     for name in names {
         if let Some(nulls) = block.array(name)?.logical_nulls() {

@@ -36,8 +36,8 @@ pub(crate) struct Predicate {
 fn context() -> &'static SessionContext {
     static CONTEXT: OnceLock<SessionContext> = OnceLock::new();
     CONTEXT.get_or_init(|| {
-        let config =
-            SessionConfig::new().set_bool("datafusion.sql_parser.enable_ident_normalization", false);
+        let config = SessionConfig::new()
+            .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
         SessionContext::new_with_config(config)
     })
 }
@@ -46,8 +46,9 @@ impl Predicate {
     /// Compiles `text`, the predicate of `rule` (as messages call it), over the columns of `schema`.
     pub(crate) fn compile(rule: &str, text: &str, schema: &Schema) -> Result<Self, RuleError> {
         let field = |name: &str, ty: ColumnType| Field::new(name, canonical_type(ty), true);
-        let all =
-            ArrowSchema::new(schema.columns.iter().map(|it| field(&it.name, it.ty)).collect::<Vec<_>>());
+        let all = ArrowSchema::new(
+            schema.columns.iter().map(|it| field(&it.name, it.ty)).collect::<Vec<_>>(),
+        );
         let refuse = |error: &DataFusionError| refusal(rule, text, schema, error);
         let all = DFSchema::try_from(all).map_err(|error| refuse(&error))?;
         let parsed = context().parse_sql_expr(text, &all).map_err(|error| refuse(&error))?;
@@ -143,7 +144,9 @@ fn refuse_unrepeatable(rule: &str, text: &str, parsed: &Expr) -> Result<(), Rule
 fn refusal(rule: &str, text: &str, schema: &Schema, error: &DataFusionError) -> RuleError {
     let reason = one_line(error);
     let asked = reason.split_once("No field named ").map(|(_, rest)| {
-        rest.chars().take_while(|it| it.is_alphanumeric() || "_\"".contains(*it)).collect::<String>()
+        rest.chars()
+            .take_while(|it| it.is_alphanumeric() || "_\"".contains(*it))
+            .collect::<String>()
     });
     let (reason, near) = match asked {
         Some(asked) => {

@@ -166,8 +166,12 @@ impl RowStream {
                     let _ = decode(&job, lane, &sender);
                 })
                 .map_err(|error| {
-                    Failure::new("thread-failed", karat_core::Exit::Run, "cannot start a reading thread")
-                        .because(&error)
+                    Failure::new(
+                        "thread-failed",
+                        karat_core::Exit::Run,
+                        "cannot start a reading thread",
+                    )
+                    .because(&error)
                 })?;
             stream.lanes.push(receiver);
             stream.threads.push(thread);
@@ -190,7 +194,9 @@ impl RowStream {
                             Message::EndOfFile { .. } => {}
                             Message::Failed(error) => return Err(error.into()),
                             Message::Rows { .. } | Message::End => {
-                                return Err(internal("two decoders of one file disagree about its rows"));
+                                return Err(internal(
+                                    "two decoders of one file disagree about its rows",
+                                ));
                             }
                         }
                     }
@@ -211,7 +217,11 @@ impl RowStream {
                                 place(columns);
                             }
                             Message::Failed(error) => return Err(error.into()),
-                            _ => return Err(internal("two decoders of one file disagree about its rows")),
+                            _ => {
+                                return Err(internal(
+                                    "two decoders of one file disagree about its rows",
+                                ));
+                            }
                         }
                     }
                     if file != self.file {
@@ -222,7 +232,9 @@ impl RowStream {
                     let columns = slots
                         .into_iter()
                         .zip(&self.wanted.0)
-                        .map(|(column, wanted)| column.unwrap_or_else(|| missing(wanted.ty, n_rows)))
+                        .map(|(column, wanted)| {
+                            column.unwrap_or_else(|| missing(wanted.ty, n_rows))
+                        })
                         .collect();
                     let wanted = Arc::clone(&self.wanted);
                     return Ok(Some(Block { file, first_row, n_rows, columns, wanted }));
@@ -316,11 +328,12 @@ fn decode_file(
         let mut columns = Vec::with_capacity(mine.len());
         for (array, (_, wanted)) in batch.columns().iter().zip(mine) {
             let column = &job.wanted.0[*wanted];
-            let cast = cast(array, column.ty, raw.has_null_words()).ok_or_else(|| FileError::Nested {
-                file: found.name.clone(),
-                column: column.name.clone(),
-                found: array.data_type().to_string().chars().take(80).collect(),
-            })?;
+            let cast =
+                cast(array, column.ty, raw.has_null_words()).ok_or_else(|| FileError::Nested {
+                    file: found.name.clone(),
+                    column: column.name.clone(),
+                    found: array.data_type().to_string().chars().take(80).collect(),
+                })?;
             columns.push((*wanted, cast));
         }
         let partners = Arc::clone(&partners);
@@ -331,7 +344,11 @@ fn decode_file(
 }
 
 /// Where each wanted column stands in the file: (in the file, in the block), ascending.
-fn resolve(wanted: &Wanted, raw: &RawFile, found: &Found) -> Result<Vec<(usize, usize)>, FileError> {
+fn resolve(
+    wanted: &Wanted,
+    raw: &RawFile,
+    found: &Found,
+) -> Result<Vec<(usize, usize)>, FileError> {
     let names: Vec<&str> = raw.schema.fields().iter().map(|it| it.name().as_str()).collect();
     let mut columns = Vec::with_capacity(wanted.0.len());
     let mut absent: Vec<&Column> = Vec::new();

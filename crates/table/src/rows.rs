@@ -94,7 +94,8 @@ pub(crate) fn encode(
         let label_column = kept(block.array(label_name)?);
         labels.append(&label_column, &mut batch.label);
         if let Labels::Class(_) = labels
-            && let Some(row) = batch.label.iter().position(|it| it.to_bits() == CLASS_UNKNOWN.to_bits())
+            && let Some(row) =
+                batch.label.iter().position(|it| it.to_bits() == CLASS_UNKNOWN.to_bits())
         {
             return Err(FitError::ClassUnseen {
                 column: label_name.to_owned(),
@@ -168,7 +169,14 @@ pub(crate) fn scratch_file(folder: &Path) -> Result<(File, PathBuf), io::Error> 
 
 impl Store {
     fn new(empty: Batch, has_weight: bool, folder: &Path, memory_max: usize) -> Self {
-        Self { rows: empty, has_weight, n_rows: 0, memory_max, folder: folder.to_owned(), spilled: None }
+        Self {
+            rows: empty,
+            has_weight,
+            n_rows: 0,
+            memory_max,
+            folder: folder.to_owned(),
+            spilled: None,
+        }
     }
 
     fn record_bytes(&self) -> usize {

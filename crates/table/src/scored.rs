@@ -24,13 +24,11 @@ use crate::{
 
 /// The labelled rows of a predictions file.
 pub(crate) fn read_scored(path: &Path) -> Result<ScoredRows, Failure> {
-    let refuse = |reason: String| ScoreError::NotPredictions {
-        file: path.display().to_string(),
-        reason,
-    };
+    let refuse =
+        |reason: String| ScoreError::NotPredictions { file: path.display().to_string(), reason };
     let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| refuse(error.to_string()))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+        .map_err(|error| refuse(error.to_string()))?;
     let footer: HashMap<String, String> = builder
         .metadata()
         .file_metadata()
@@ -40,8 +38,11 @@ pub(crate) fn read_scored(path: &Path) -> Result<ScoredRows, Failure> {
         .filter_map(|it| Some((it.key.clone(), it.value.clone()?)))
         .collect();
     let meant = Meaning::read(&footer).map_err(&refuse)?;
-    let mut rows = Collected::new(&meant, &builder.schema().fields().iter().map(|it| it.name().clone()).collect::<Vec<_>>())
-        .map_err(&refuse)?;
+    let mut rows = Collected::new(
+        &meant,
+        &builder.schema().fields().iter().map(|it| it.name().clone()).collect::<Vec<_>>(),
+    )
+    .map_err(&refuse)?;
     let reader =
         builder.with_batch_size(READ_ROWS).build().map_err(|error| refuse(error.to_string()))?;
     for batch in reader {
@@ -147,7 +148,8 @@ impl Codes {
         for (at, (_, code)) in (0_u32..).zip(&texts) {
             place[*code as usize] = at;
         }
-        let rows = self.rows.iter().map(|it| place.get(*it as usize).copied().unwrap_or(*it)).collect();
+        let rows =
+            self.rows.iter().map(|it| place.get(*it as usize).copied().unwrap_or(*it)).collect();
         (texts.into_iter().map(|it| it.0).collect(), rows)
     }
 }
@@ -168,7 +170,10 @@ struct Collected {
 impl Collected {
     fn new(meant: &Meaning, columns: &[String]) -> Result<Self, String> {
         let find = |name: &String| {
-            columns.iter().position(|it| it == name).ok_or_else(|| format!("it has no column `{name}`"))
+            columns
+                .iter()
+                .position(|it| it == name)
+                .ok_or_else(|| format!("it has no column `{name}`"))
         };
         let all = |names: &[String]| names.iter().map(find).collect::<Result<Vec<_>, _>>();
         Ok(Self {
@@ -178,7 +183,10 @@ impl Collected {
             scores: all(&meant.scores())?,
             keys: all(&meant.keys)?,
             group: meant.group.as_ref().map(find).transpose()?.map(|it| (it, Codes::default())),
-            slices: all(&meant.slices)?.into_iter().map(|it| (it, Codes::default(), false)).collect(),
+            slices: all(&meant.slices)?
+                .into_iter()
+                .map(|it| (it, Codes::default(), false))
+                .collect(),
             label_values: Vec::new(),
             score_values: Vec::new(),
             names: Vec::new(),
@@ -202,8 +210,9 @@ impl Collected {
         let from = self.label_values.len();
         labels.append(&label, &mut self.label_values);
         if let Labels::Class(_) = labels
-            && let Some(row) =
-                self.label_values[from..].iter().position(|it| it.to_bits() == CLASS_UNKNOWN.to_bits())
+            && let Some(row) = self.label_values[from..]
+                .iter()
+                .position(|it| it.to_bits() == CLASS_UNKNOWN.to_bits())
         {
             return Err(FitError::ClassUnseen {
                 column: self.plan.column().to_owned(),
@@ -228,18 +237,22 @@ impl Collected {
             self.score_values.extend(scores.iter().map(|it| it.value(i)));
         }
 
-        let keys =
-            self.keys.iter().map(|it| canonical(batch.column(*it))).collect::<Result<Vec<_>, _>>()?;
+        let keys = self
+            .keys
+            .iter()
+            .map(|it| canonical(batch.column(*it)))
+            .collect::<Result<Vec<_>, _>>()?;
         if !keys.is_empty() {
+            let mut name = String::new();
             for i in 0..n {
-                let mut name = String::new();
+                name.clear();
                 for (at, key) in keys.iter().enumerate() {
                     if 0 < at {
                         name.push('/');
                     }
                     write_value(key, i, &mut name);
                 }
-                self.names.push(name);
+                self.names.push(name.clone());
             }
         }
         if let Some((column, codes)) = &mut self.group {

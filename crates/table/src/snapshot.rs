@@ -70,7 +70,10 @@ impl Verified {
     }
 
     fn put(&self, path: &Path, stamp: Stamp, digest: Digest) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), (stamp, digest));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned(), (stamp, digest));
     }
 
     /// The files of a snapshot in the order of `order`, after making sure that they are what was frozen.
@@ -168,8 +171,10 @@ pub(crate) fn freeze(
 ) -> Result<(Snapshot, Vec<KnownFile>), Failure> {
     let found = discover(root, &dataset.files)?;
     let known: HashMap<&str, &KnownFile> = known.iter().map(|it| (it.path.as_str(), it)).collect();
-    let stamped =
-        found.into_iter().map(|it| Stamp::of(&it).map(|stamp| (it, stamp))).collect::<Result<Vec<_>, _>>()?;
+    let stamped = found
+        .into_iter()
+        .map(|it| Stamp::of(&it).map(|stamp| (it, stamp)))
+        .collect::<Result<Vec<_>, _>>()?;
     let total: u64 = stamped.iter().map(|(_, stamp)| stamp.n_bytes).sum();
     let done = Mutex::new((0_u64, progress));
     let advance = |n: u64| {
@@ -186,7 +191,11 @@ pub(crate) fn freeze(
             let (digest, n_rows) = match known.get(absolute.as_str()) {
                 Some(it)
                     if *stamp
-                        == (Stamp { n_bytes: it.n_bytes, modified_ns: it.modified_ns, inode: it.inode }) =>
+                        == (Stamp {
+                            n_bytes: it.n_bytes,
+                            modified_ns: it.modified_ns,
+                            inode: it.inode,
+                        }) =>
                 {
                     advance(stamp.n_bytes);
                     (it.digest, it.n_rows)

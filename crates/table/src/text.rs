@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
 use arrow::compute::kernels::cast_utils::Parser;
-use arrow::datatypes::{
-    DataType, Float64Type, Int32Type, Int64Type, TimestampMillisecondType,
-};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
 use karat_core::Timestamp;
+
+use crate::calendar::{Date, date, day};
 
 /// Fields of a CSV file that mean "missing". Other formats have a missing value of their own.
 pub(crate) const NULL_WORDS: [&str; 9] =
@@ -122,12 +122,30 @@ pub(crate) fn write_float(value: f64, out: &mut String) {
 
 /// RFC 3339 in UTC; milliseconds only where there are any.
 pub(crate) fn write_time(ms: i64, out: &mut String) {
-    let _ = write!(out, "{}", Timestamp(ms));
-    let rest = ms.rem_euclid(1000);
-    if rest != 0 && out.ends_with('Z') {
-        out.pop();
-        let _ = write!(out, ".{rest:03}Z");
+    let at = date(ms.div_euclid(86_400_000));
+    if !(0..=9999).contains(&at.year) {
+        let _ = write!(out, "{}", Timestamp(ms));
+        return;
     }
+    // Digit by digit and not by a formatter: this writes a part of the key of every labelled row.
+    let mut digits = |before: &str, value: i64, n: u32| {
+        out.push_str(before);
+        for place in (0..n).rev() {
+            let digit = value / 10_i64.pow(place) % 10;
+            out.push(char::from(b"0123456789"[usize::try_from(digit).unwrap_or(0)]));
+        }
+    };
+    let in_day = ms.rem_euclid(86_400_000);
+    digits("", at.year, 4);
+    digits("-", at.month + 1, 2);
+    digits("-", at.day + 1, 2);
+    digits("T", in_day / 3_600_000, 2);
+    digits(":", in_day / 60_000 % 60, 2);
+    digits(":", in_day / 1_000 % 60, 2);
+    if in_day % 1_000 != 0 {
+        digits(".", in_day % 1_000, 3);
+    }
+    out.push('Z');
 }
 
 /// `true` and `false` in any case, `1` and `0`.
@@ -169,7 +187,65 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
     if text.len() < 10 {
         return None;
     }
-    <TimestampMillisecondType as Parser>::parse(text)
+    // The parser counts nanoseconds, which end in the year 2262: 9999-12-31 is beyond its reach.
+    plain_time(text.as_bytes()).or_else(|| <TimestampMillisecondType as Parser>::parse(text))
+}
+
+/// `2013-07-01`, `2013-07-01 05:00`, `2013-07-01T05:00:00.25+02:00`: what nearly all files hold.
+fn plain_time(text: &[u8]) -> Option<i64> {
+    const MINUTE: i64 = 60_000;
+    let (date, rest) = text.split_at_checked(10)?;
+    if date[4] != b'-' || date[7] != b'-' {
+        return None;
+    }
+    let part = |from: usize, to: usize| digits(&date[from..to]);
+    let (year, month, day_of_month) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    let date = Date { year, month: month - 1, day: day_of_month - 1 };
+    let mut ms = day(date)? * 24 * 60 * MINUTE;
+    let [b'T' | b't' | b' ', rest @ ..] = rest else {
+        return rest.is_empty().then_some(ms);
+    };
+    let mut rest = rest;
+    for (at, (unit, limit)) in
+        [(60 * MINUTE, 24), (MINUTE, 60), (1_000, 60)].into_iter().enumerate()
+    {
+        if 0 < at {
+            match rest {
+                [b':', after @ ..] => rest = after,
+                // Seconds may be left out.
+                _ if at == 2 => break,
+                _ => return None,
+            }
+        }
+        let (value, after) = rest.split_at_checked(2)?;
+        ms += digits(value).filter(|it| *it < limit)? * unit;
+        rest = after;
+    }
+    if let [b'.', after @ ..] = rest {
+        let n = after.iter().take_while(|it| it.is_ascii_digit()).count();
+        let (fraction, after) = after.split_at_checked(n)?;
+        // Milliseconds; what is finer is cut off.
+        let places = fraction.len().min(3);
+        ms += digits(&fraction[..places])? * 10_i64.pow(3 - u32::try_from(places).ok()?);
+        rest = after;
+    }
+    match rest {
+        [] | [b'Z' | b'z'] => Some(ms),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let zone = digits(&[*h1, *h2])? * 60 + digits(&[*m1, *m2])?;
+            Some(if *sign == b'+' { ms - zone * MINUTE } else { ms + zone * MINUTE })
+        }
+        _ => None,
+    }
+}
+
+/// A short number of digits only.
+fn digits(text: &[u8]) -> Option<i64> {
+    let mut value = 0;
+    for byte in text {
+        value = value * 10 + i64::from(byte.is_ascii_digit().then(|| byte - b'0')?);
+    }
+    (!text.is_empty()).then_some(value)
 }
 
 #[cfg(test)]
@@ -204,13 +280,28 @@ mod tests {
             ("2013-07-01 05:06:07", "2013-07-01T05:06:07Z"),
             ("2013-07-01T05:00:00+02:00", "2013-07-01T03:00:00Z"),
             ("2013-07-01T05:00:00.250Z", "2013-07-01T05:00:00.250Z"),
+            ("2013-07-01 05:06", "2013-07-01T05:06:00Z"),
+            ("2013-07-01t05:06:07.5-03:30", "2013-07-01T08:36:07.500Z"),
+            ("2013-07-01 05:06:07.123456789", "2013-07-01T05:06:07.123Z"),
             ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z"),
+            ("0001-01-01", "0001-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
         ] {
             let mut out = String::new();
             write_time(parse_time(text).expect(text), &mut out);
             assert_eq!(out, shown);
         }
-        assert_eq!(parse_time("July 2013, the first"), None);
+        for text in [
+            "July 2013, the first",
+            "2013-02-29",
+            "2013-13-01",
+            "2013-07-01T24:00:00",
+            "2013-07-01 05",
+            "2013-07-01 05:00:00.",
+            "2013-07-01x",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
     }
 
     #[test]

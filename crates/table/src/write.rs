@@ -80,7 +80,8 @@ impl Rechunker {
         self.pieces.drain(..n_used);
         let columns = (0..parts[0].len())
             .map(|column| {
-                let pieces: Vec<ArrayRef> = parts.iter().map(|it| ArrayRef::clone(&it[column])).collect();
+                let pieces: Vec<ArrayRef> =
+                    parts.iter().map(|it| ArrayRef::clone(&it[column])).collect();
                 joined(&pieces)
             })
             .collect();
@@ -102,9 +103,14 @@ enum Form {
 
 impl Writer {
     /// Creates `path`. `scores` are columns of numbers that hardly repeat.
-    pub(crate) fn create(path: &Path, schema: &SchemaRef, scores: &[String]) -> Result<Self, ScoreError> {
+    pub(crate) fn create(
+        path: &Path,
+        schema: &SchemaRef,
+        scores: &[String],
+    ) -> Result<Self, ScoreError> {
         let file = path.display().to_string();
-        let extension = path.extension().and_then(|it| it.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let extension =
+            path.extension().and_then(|it| it.to_str()).unwrap_or_default().to_ascii_lowercase();
         if !matches!(extension.as_str(), "parquet" | "pq" | "csv" | "json" | "jsonl" | "ndjson") {
             return Err(ScoreError::OutputFormat { file });
         }
@@ -112,7 +118,9 @@ impl Writer {
         let out = File::create(path).map_err(|error| failed(error.to_string()))?;
         let out = BufWriter::with_capacity(1 << 20, out);
         let form = match extension.as_str() {
-            "csv" => Form::Csv(Box::new(arrow::csv::WriterBuilder::new().with_header(true).build(out))),
+            "csv" => {
+                Form::Csv(Box::new(arrow::csv::WriterBuilder::new().with_header(true).build(out)))
+            }
             "parquet" | "pq" => {
                 let level = ZstdLevel::try_new(1).map_err(|error| failed(error.to_string()))?;
                 let mut properties = WriterProperties::builder()
@@ -225,9 +233,9 @@ fn write_bytes(column: &ArrayRef, out: &mut Vec<u8>) {
         DataType::Int64 => words(
             &mut column.as_primitive::<Int64Type>().values().iter().map(|it| it.cast_unsigned()),
         ),
-        DataType::Float64 => words(
-            &mut column.as_primitive::<Float64Type>().values().iter().map(|it| it.to_bits()),
-        ),
+        DataType::Float64 => {
+            words(&mut column.as_primitive::<Float64Type>().values().iter().map(|it| it.to_bits()))
+        }
         DataType::Timestamp(..) => words(
             &mut column
                 .as_primitive::<TimestampMillisecondType>()

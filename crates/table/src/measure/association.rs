@@ -10,11 +10,13 @@ use arrow::array::{Array as _, ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use karat_core::{
-    Association, ColumnType, Failure, FeatureKind, Schema, Task,
+    ColumnType, Failure, FeatureKind, Schema, Task,
     plan::{SLOT_FIRST, SLOT_MISSING, SLOT_UNKNOWN},
-    profile::{LEAK_BINS, LEAK_FOLDS, LEAK_SAMPLE_MAX},
+    profile::{Association, LEAK_BINS, LEAK_FOLDS, LEAK_SAMPLE_MAX},
 };
-use rayon::iter::{IndexedParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _};
+use rayon::iter::{
+    IndexedParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _,
+};
 
 use crate::{
     cast::{canonical_type, joined, taken},
@@ -51,12 +53,22 @@ fn sample_max() -> usize {
 impl<'a> Sample<'a> {
     /// No rows. The label comes first, then the features.
     pub(super) fn new(schema: &'a Schema) -> Self {
-        let names = schema.label().into_iter().chain(schema.features()).map(|it| it.name.as_str()).collect();
+        let names = schema
+            .label()
+            .into_iter()
+            .chain(schema.features())
+            .map(|it| it.name.as_str())
+            .collect();
         Self { schema, names, pieces: Vec::new(), n: 0, cut: u64::MAX }
     }
 
     /// Adds the rows of `is_in`, whose hashes over all columns are `lanes`.
-    pub(super) fn add(&mut self, block: &Block, is_in: &BooleanBuffer, lanes: &Lanes) -> Result<(), Failure> {
+    pub(super) fn add(
+        &mut self,
+        block: &Block,
+        is_in: &BooleanBuffer,
+        lanes: &Lanes,
+    ) -> Result<(), Failure> {
         let mut rows = Vec::new();
         let mut hashes = Vec::new();
         for i in is_in.set_indices() {
@@ -88,7 +100,8 @@ impl<'a> Sample<'a> {
         if self.n <= sample_max() {
             return;
         }
-        let mut all: Vec<u64> = self.pieces.iter().flat_map(|it| it.hashes.iter().map(|hash| hash.0)).collect();
+        let mut all: Vec<u64> =
+            self.pieces.iter().flat_map(|it| it.hashes.iter().map(|hash| hash.0)).collect();
         let (_, cut, _) = all.select_nth_unstable(sample_max() - 1);
         self.cut = *cut;
         let mut room = sample_max();
@@ -114,7 +127,8 @@ impl<'a> Sample<'a> {
         self.prune();
         let Some(label) = self.schema.label().filter(|_| 0 < self.n) else { return Vec::new() };
         let column = |at: usize| -> ArrayRef {
-            let pieces: Vec<ArrayRef> = self.pieces.iter().map(|it| ArrayRef::clone(&it.columns[at])).collect();
+            let pieces: Vec<ArrayRef> =
+                self.pieces.iter().map(|it| ArrayRef::clone(&it.columns[at])).collect();
             joined(&pieces)
         };
         let folds: Vec<u8> = self
@@ -294,7 +308,8 @@ mod tests {
 
     #[test]
     fn few_numbers_have_a_bin_each_and_many_share_evenly() {
-        let few: ArrayRef = Arc::new(Float64Array::from(vec![Some(2.0), None, Some(1.0), Some(f64::NAN)]));
+        let few: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(2.0), None, Some(1.0), Some(f64::NAN)]));
         let bins = Bins::new(&few, ColumnType::Float, FeatureKind::Numeric);
         assert_eq!(bins.names, ["missing", "<= 1", "> 1"]);
         assert_eq!(bins.rows, [2, 0, 1, 0]);

@@ -56,7 +56,11 @@ impl<'a> ColumnCounter<'a> {
             offenders.n += 1;
             if offenders.examples.len() < EXAMPLES_MAX {
                 let row = block.first_row + i as u64 + 1;
-                offenders.examples.push(Offender { file: file.to_owned(), row, value: shown(from, i) });
+                offenders.examples.push(Offender {
+                    file: file.to_owned(),
+                    row,
+                    value: shown(from, i),
+                });
             }
         };
         let mut n_wrong = 0;

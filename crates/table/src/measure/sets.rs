@@ -19,7 +19,7 @@ pub(super) const SPLITS_MAX: usize = 32;
 /// Parts that are sorted on their own.
 const PARTITIONS: usize = 64;
 /// Rows of one set kept in memory: 32 bytes each.
-const ENTRIES_MAX: usize = 8 << 20;
+const ENTRIES_MAX: usize = 4 << 20;
 /// Bytes of one row in a file.
 const ENTRY_BYTES: usize = 28;
 

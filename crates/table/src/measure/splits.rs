@@ -52,7 +52,8 @@ impl Splits {
                     rule: RowRule::compile(name, spec, schema)?,
                     n_rows: 0,
                     n_labeled: 0,
-                    labels: label_type.map(|ty| Counter::new(&canonical_type(ty), LABEL_VALUES_MAX + 1)),
+                    labels: label_type
+                        .map(|ty| Counter::new(&canonical_type(ty), LABEL_VALUES_MAX + 1)),
                     moments: Moments::default(),
                 })
             })
