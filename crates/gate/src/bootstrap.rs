@@ -3,17 +3,21 @@
 //! Each resample draws n rows (or groups, whole) with replacement, once for all metrics and both models, as *counts*;
 //! every metric is then one pass over the counts. BCa intervals (Efron 1987) correct the percentiles for bias and skew.
 //!
-//! Draw i of resample r is element (i, 0, r) of a Philox stream, so any part can be drawn anywhere: the bits do not
-//! depend on chunks or threads.
+//! Counts are not made by drawing n times. n draws are independent Poisson counts of mean 1, given that they sum to n; so
+//! each row gets such a count from 16 random bits, and then the √n draws that are missing or too many are added or
+//! taken back at random. Rows are visited in order, which is several times faster than n jumps through memory.
+//!
+//! The counts of row i in resamples 8b to 8b + 7 are block (i, 0, b) of a Philox stream, so any part can be drawn
+//! anywhere: the bits do not depend on chunks or threads.
 //!
 //! The jackknife behind BCa's acceleration is exact leave-one-out where a closed form exists (means, RMSE, R², AUC,
 //! everything of the confusion table). Average precision, calibration and all grouped samples delete blocks instead, at
 //! most [`BLOCKS_MAX`], dealt by a random permutation: the skew that acceleration needs is the same.
 
-use karat_core::rng::{Permutation, Purpose, Stream, below};
+use karat_core::rng::{Permutation, Purpose, Stream};
 
 use crate::{
-    metric::{NotMeasured, Statistic, Weights},
+    metric::{LANES, NotMeasured, Statistic, Weights},
     normal::{cdf, quantile},
     parallel::{self, Parallel},
     sample::Sample,
@@ -21,10 +25,18 @@ use crate::{
 
 /// Blocks of the grouped jackknife.
 pub const BLOCKS_MAX: usize = 200;
-/// Resamples a chunk of work has: enough to amortise its buffers, few enough to share out evenly.
-const CHUNK: usize = 32;
-/// Random words drawn at a time: fits the first-level cache beside the counts.
-const WORDS: usize = 2048;
+/// Batches of [`LANES`] resamples a chunk of work has: enough to amortise its buffers, few enough to share out evenly.
+const CHUNK: usize = 4;
+/// Random words of one row in a batch: 16 bits a resample, one Philox block.
+const WORDS: usize = LANES / 2;
+/// Rows whose random words are drawn at a time: they fit the first-level cache beside the counts.
+const ROWS: usize = 256;
+/// Most draws of one row before mending: above it lies less than half of 2⁻¹⁶.
+const COUNT_MAX: usize = 8;
+/// P(Poisson count ≤ j) for j from 0 on, × 2¹⁶, rounded, − 2¹⁵, − 1: a random i16 above it counts one more. Their mean is
+/// exactly 1 and their variance 0.99997.
+const THRESHOLDS: [i16; COUNT_MAX] =
+    [-8_660, 15_450, 27_504, 31_523, 32_527, 32_728, 32_762, 32_766];
 
 /// What to draw.
 #[derive(Clone, Copy, Debug)]
@@ -48,26 +60,33 @@ impl<'a> Resampling<'a> {
     #[must_use]
     pub fn run(&self, statistics: &[&dyn Statistic], parallel: &dyn Parallel) -> Vec<Vec<f64>> {
         let n_resamples = self.n_resamples as usize;
-        let chunks = parallel::map(parallel, n_resamples.div_ceil(CHUNK), |chunk| {
-            let range = chunk * CHUNK..((chunk + 1) * CHUNK).min(n_resamples);
-            self.chunk(statistics, range)
+        let n_batches = n_resamples.div_ceil(LANES);
+        let chunks = parallel::map(parallel, n_batches.div_ceil(CHUNK), |chunk| {
+            self.chunk(statistics, chunk * CHUNK..((chunk + 1) * CHUNK).min(n_batches))
         });
         let mut values: Vec<Vec<f64>> =
-            statistics.iter().map(|_| Vec::with_capacity(n_resamples)).collect();
-        for resample in chunks.iter().flat_map(|it| it.chunks_exact(statistics.len().max(1))) {
-            for (out, value) in values.iter_mut().zip(resample) {
-                out.push(*value);
+            statistics.iter().map(|_| Vec::with_capacity(n_batches * LANES)).collect();
+        for batch in chunks.iter().flat_map(|it| it.chunks_exact(statistics.len().max(1))) {
+            for (out, lanes) in values.iter_mut().zip(batch) {
+                out.extend(lanes);
             }
+        }
+        for values in &mut values {
+            values.truncate(n_resamples);
         }
         values
     }
 
-    fn chunk(&self, statistics: &[&dyn Statistic], range: std::ops::Range<usize>) -> Vec<f64> {
-        let mut drawn = vec![0; self.sample.n_units()];
-        let mut spread = vec![0; self.sample.group().map_or(0, |_| self.sample.n_rows())];
-        let mut out = Vec::with_capacity(range.len() * statistics.len());
-        for resample in range {
-            draw(self.stream, resample as u64, &mut drawn);
+    fn chunk(
+        &self,
+        statistics: &[&dyn Statistic],
+        batches: std::ops::Range<usize>,
+    ) -> Vec<[f64; LANES]> {
+        let mut drawn = vec![[0; LANES]; self.sample.n_units()];
+        let mut spread = vec![[0; LANES]; self.sample.group().map_or(0, |_| self.sample.n_rows())];
+        let mut out = Vec::with_capacity(batches.len() * statistics.len());
+        for batch in batches {
+            draw(self.stream, batch as u64, &mut drawn);
             let counts = match self.sample.group() {
                 None => &drawn,
                 Some(groups) => {
@@ -78,30 +97,69 @@ impl<'a> Resampling<'a> {
                 }
             };
             let weights = Weights::new(counts);
-            out.extend(statistics.iter().map(|it| it.value(weights)));
+            out.extend(statistics.iter().map(|it| it.values(weights)));
         }
         out
     }
 }
 
-/// Counts of `counts.len()` draws with replacement. A count past 255 would wrap, which fewer than one resample in 10⁵⁰⁰
-/// has.
-fn draw(stream: Stream, resample: u64, counts: &mut [u8]) {
-    counts.fill(0);
-    let n = counts.len() as u32;
-    let mut words = [0; WORDS];
-    let mut done = 0;
-    while done < counts.len() {
-        let words = &mut words[..WORDS.min(counts.len() - done)];
-        stream.fill((done / 4) as u32, 0, resample, words);
-        for word in words.iter_mut() {
-            *word = below(*word, n);
+/// Counts of `counts.len()` draws with replacement, for a whole batch of resamples; see the header.
+fn draw(stream: Stream, batch: u64, counts: &mut [[u8; LANES]]) {
+    let mut words = [0; ROWS * WORDS];
+    let (mut random, mut drawn) = ([0_i16; ROWS * LANES], [0_i16; ROWS * LANES]);
+    for (part, counts) in counts.chunks_mut(ROWS).enumerate() {
+        stream.fill((part * ROWS) as u32, 0, batch, &mut words[..counts.len() * WORDS]);
+        // Three plain loops, each of which compilers turn into vector code.
+        for (random, words) in random.chunks_exact_mut(LANES).zip(words.chunks_exact(WORDS)) {
+            for (lane, word) in words.iter().enumerate() {
+                random[lane] = *word as i16;
+                random[lane + WORDS] = (word >> 16) as i16;
+            }
         }
-        for unit in words.iter() {
-            let count = &mut counts[*unit as usize];
-            *count = count.wrapping_add(1);
+        for (drawn, random) in drawn.iter_mut().zip(&random) {
+            let one_more = |threshold: &i16| i16::from(threshold < random);
+            *drawn = THRESHOLDS.iter().map(one_more).fold(0, i16::wrapping_add);
         }
-        done += words.len();
+        for (counts, drawn) in counts.iter_mut().zip(drawn.chunks_exact(LANES)) {
+            for (count, drawn) in counts.iter_mut().zip(drawn) {
+                *count = *drawn as u8;
+            }
+        }
+    }
+    let drawn = Weights::new(counts).totals;
+    for (lane, drawn) in drawn.into_iter().enumerate() {
+        mend(stream, batch * LANES as u64 + lane as u64, counts, lane, drawn as usize);
+    }
+}
+
+/// Adds draws to one resample, or takes some back, until there is one a unit.
+fn mend(
+    stream: Stream,
+    resample: u64,
+    counts: &mut [[u8; LANES]],
+    lane: usize,
+    mut n_drawn: usize,
+) {
+    let n = counts.len();
+    let places = (n * COUNT_MAX) as u128;
+    let mut words = [0; 64];
+    let mut block = 0_u32;
+    while n_drawn != n {
+        stream.fill(block, 1, resample, &mut words);
+        block = block.wrapping_add(16);
+        for word in words.chunks_exact(2) {
+            let random = (u128::from(word[0]) << 32) | u128::from(word[1]);
+            let place = ((random * places) >> 64) as usize;
+            let count = &mut counts[place / COUNT_MAX][lane];
+            if n_drawn < n {
+                *count += 1;
+                n_drawn += 1;
+            } else if n < n_drawn && place % COUNT_MAX < usize::from(*count) {
+                // A unit is hit as often as it was drawn, so every draw is as likely to be taken back.
+                *count -= 1;
+                n_drawn -= 1;
+            }
+        }
     }
 }
 
@@ -129,11 +187,14 @@ impl Jackknife {
         let block_of_row: Vec<usize> = (0..sample.n_rows())
             .map(|row| block_of_unit[sample.group().map_or(row, |it| it.of_row[row] as usize)])
             .collect();
-        let values = parallel::map(parallel, n_blocks, |block| {
-            let counts: Vec<u8> = block_of_row.iter().map(|it| u8::from(*it != block)).collect();
-            statistic.value(Weights::new(&counts))
+        let batches = parallel::map(parallel, n_blocks.div_ceil(LANES), |batch| {
+            let without = |block: &usize| {
+                std::array::from_fn(|lane| u8::from(*block != batch * LANES + lane))
+            };
+            let counts: Vec<[u8; LANES]> = block_of_row.iter().map(without).collect();
+            statistic.values(Weights::new(&counts))
         });
-        Self { values }
+        Self { values: batches.into_iter().flatten().take(n_blocks).collect() }
     }
 
     /// From values with one unit or block left out each.
@@ -220,7 +281,9 @@ pub fn bca(
     }
     let adjusted = |p: f64| {
         let z = z0 + quantile(p);
-        cdf(z0 + z / (1.0 - a * z))
+        let scale = 1.0 - a * z;
+        // Past the pole of a large acceleration: as far out as there is.
+        cdf(if 0.0 < scale { z0 + z / scale } else { f64::INFINITY.copysign(z) })
     };
     let at = |p: f64| {
         let position = p * (n as f64 + 1.0) - 1.0;

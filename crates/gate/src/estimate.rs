@@ -11,18 +11,29 @@
 //! Reports show many more numbers than a gate judges: [`quick`] uses the same closed forms, and a normal interval with
 //! the jackknife's standard error in place of the bootstrap.
 
+use std::collections::BTreeMap;
+
 use karat_core::metric::Metric;
 
 use crate::{
     auc::DeLong,
     bootstrap::{Jackknife, Resampling, bca},
-    metric::{NotMeasured, Scores, Statistic, Weights, mean::{Mean, hits}, prepare, value_of},
+    metric::{
+        LANES, NotMeasured, Scores, Statistic, Weights,
+        mean::{Mean, hits},
+        prepare, value_of,
+    },
     normal::quantile,
     paired::{mcnemar_mid_p, tango, wilson},
     parallel::{Parallel, Serial},
     permutation::sign_flip,
     sample::Sample,
 };
+
+/// The method where no row is wrong.
+pub(crate) const RULE_OF_THREE: &str = "rule of three on the rarest class";
+/// Rows (or groups) from which a sample without any spread is taken for what it looks like.
+const UNITS_MIN_WITHOUT_SPREAD: usize = 30;
 
 /// What is asked of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,7 +116,14 @@ pub fn estimate(
             out[*at] = Some(subject.bootstrapped(values, sample, precision, parallel));
         }
     }
-    out.into_iter().map(|it| it.expect("every want was answered above")).collect()
+    out.into_iter().map(|it| it.expect("every want was answered above").and_then(finite)).collect()
+}
+
+/// Nothing that is not a number leaves this file.
+fn finite(found: Estimate) -> Result<Estimate, NotMeasured> {
+    let [low, high] = found.interval;
+    let is_sound = found.value.is_finite() && low.is_finite() && high.is_finite() && low <= high;
+    if is_sound { Ok(found) } else { Err(NotMeasured::new("its interval is not finite")) }
 }
 
 /// A cheap estimate for a report; see the header.
@@ -189,6 +207,9 @@ fn auc(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasured> {
     }
     let baseline_value = value(Metric::Auc, &baseline_of(sample)?, "baseline: ")?;
     let found = candidate.against(&DeLong::new(&baseline_of(sample)?)?);
+    if found.standard_error <= 1e-10 {
+        enough_without_spread(sample)?;
+    }
     let half = z * found.standard_error;
     Ok(Estimate {
         value: found.difference,
@@ -199,6 +220,17 @@ fn auc(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasured> {
         baseline: Some(baseline_value),
         method: "DeLong",
     })
+}
+
+/// A sample in which nothing varies looks certain; a small one is not.
+fn enough_without_spread(sample: &Sample) -> Result<(), NotMeasured> {
+    if UNITS_MIN_WITHOUT_SPREAD <= sample.n_units() {
+        return Ok(());
+    }
+    Err(NotMeasured::new(format!(
+        "nothing varies in {} rows, and fewer than {UNITS_MIN_WITHOUT_SPREAD} say nothing about others",
+        sample.n_rows()
+    )))
 }
 
 fn baseline_of(sample: &Sample) -> Result<Scores<'_>, NotMeasured> {
@@ -213,6 +245,7 @@ fn value(metric: Metric, scores: &Scores<'_>, whose: &str) -> Result<f64, NotMea
 
 /// A statistic whose uncertainty is found by resampling.
 struct Subject {
+    metric: Metric,
     statistic: Box<dyn Statistic>,
     value: f64,
     candidate: f64,
@@ -227,6 +260,7 @@ impl Subject {
         let candidate = value_of(&*own, n)?;
         if want.form == Form::Value {
             return Ok(Self {
+                metric: want.metric,
                 statistic: own,
                 value: candidate,
                 candidate,
@@ -242,7 +276,14 @@ impl Subject {
         }
         let statistic = difference(want, own, other, baseline);
         let value = value_of(&*statistic, n)?;
-        Ok(Self { statistic, value, candidate, baseline: Some(baseline), form: want.form })
+        Ok(Self {
+            metric: want.metric,
+            statistic,
+            value,
+            candidate,
+            baseline: Some(baseline),
+            form: want.form,
+        })
     }
 
     fn bootstrapped(
@@ -257,7 +298,14 @@ impl Subject {
             *value -= shift;
         }
         let jackknife = Jackknife::new(&*self.statistic, sample, parallel);
-        let found = bca(self.value, values, &jackknife, 1.0 - precision.reliability)?;
+        let alpha = 1.0 - precision.reliability;
+        let found = bca(self.value, values, &jackknife, alpha)?;
+        if found.standard_error <= 1e-12 * self.value.abs() {
+            enough_without_spread(sample)?;
+            if let (Form::Value, true) = (self.form, is_share(self.metric)) {
+                return Ok(self.rule_of_three(sample, alpha));
+            }
+        }
         let (p, method) = match (self.form, self.statistic.items()) {
             (Form::Value, _) => (None, "BCa bootstrap"),
             (_, Some(items)) => {
@@ -285,6 +333,44 @@ impl Subject {
             method,
         })
     }
+}
+
+impl Subject {
+    /// No row is wrong, so no resample is: what share of rows like the rarest class could be wrong all the same?
+    fn rule_of_three(&self, sample: &Sample, alpha: f64) -> Estimate {
+        let mut by_class: BTreeMap<u32, usize> = BTreeMap::new();
+        for label in sample.label() {
+            *by_class.entry(*label as u32).or_default() += 1;
+        }
+        let few = by_class.into_values().min().unwrap_or(0).min(sample.n_units());
+        let loss = 1.0 - libm::pow(alpha, 1.0 / few as f64);
+        let interval = [(self.value - loss).max(0.0), (self.value + loss).min(self.value.max(1.0))];
+        Estimate {
+            value: self.value,
+            interval,
+            standard_error: (interval[1] - interval[0]) / (2.0 * quantile(1.0 - alpha)),
+            p: None,
+            candidate: self.candidate,
+            baseline: None,
+            method: RULE_OF_THREE,
+        }
+    }
+}
+
+/// Whether the metric lies between 0 and 1 and one wrong row moves it by about one row's share.
+fn is_share(metric: Metric) -> bool {
+    matches!(
+        metric,
+        Metric::Accuracy
+            | Metric::BalancedAccuracy
+            | Metric::Precision
+            | Metric::Recall
+            | Metric::F1
+            | Metric::Auc
+            | Metric::AveragePrecision
+            | Metric::Brier
+            | Metric::Ece
+    )
 }
 
 /// Candidate against baseline under the same weights.
@@ -321,8 +407,13 @@ impl Difference {
 }
 
 impl Statistic for Difference {
-    fn value(&self, weights: Weights<'_>) -> f64 {
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
         self.of(self.candidate.value(weights), self.baseline.value(weights))
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        let (new, old) = (self.candidate.values(weights), self.baseline.values(weights));
+        std::array::from_fn(|lane| self.of(new[lane], old[lane]))
     }
 
     fn leave_one_out(&self) -> Option<Vec<f64>> {

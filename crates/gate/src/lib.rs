@@ -1,19 +1,29 @@
-//! What follows from numbers: metrics, intervals, tests. No clock, file, thread.
+//! What follows from numbers: checks, metrics, intervals, tests, verdicts. No clock, file, thread.
 //!
-//! Metrics and statistics are here with their golden values; the checks, and the rules that turn intervals into a
-//! verdict, are built on them next.
+//! Three questions are answered here: [`check()`](check::check) says what is wrong with a snapshot, [`report()`] how good a
+//! model is and where, [`decide()`] whether it may replace the one before it.
 //!
-//! Reading order: [`metric`], [`sample`], [`bootstrap`], [`auc`], [`paired`], [`permutation`], [`normal`], [`parallel`].
+//! Reading order: [`mod@decide`], [`estimate`], [`metric`], [`sample`], [`slice`](mod@slice), [`bootstrap`], [`auc`], [`paired`],
+//! [`permutation`], [`normal`], [`parallel`]; [`mod@report`]; [`mod@check`] stands alone.
 
 pub mod auc;
 pub mod bootstrap;
+pub mod check;
+pub mod decide;
+pub mod estimate;
 pub mod metric;
+pub mod naive;
 pub mod normal;
+mod number;
 pub mod paired;
 pub mod parallel;
 pub mod permutation;
+pub mod report;
 pub mod sample;
+pub mod slice;
 #[cfg(test)]
 mod testing;
 
+pub use decide::{GateInput, decide};
 pub use parallel::{Parallel, Serial};
+pub use report::report;

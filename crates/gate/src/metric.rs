@@ -2,7 +2,7 @@
 //!
 //! A metric is prepared once per model and slice ([`prepare`]: sort, index, per-row losses) and then evaluated for any
 //! number of weightings of the rows ([`Statistic::value`]): all ones for the value itself, counts of a resample for the
-//! bootstrap. Each evaluation is one pass over memory.
+//! bootstrap. Each evaluation is one pass over memory, and [`LANES`] resamples share it ([`Statistic::values`]).
 //!
 //! To add one: a file in `metric/`, one line in [`prepare`], its word in `karat_core::metric`.
 //!
@@ -15,6 +15,11 @@ pub mod confusion;
 pub mod mean;
 pub mod rank;
 pub mod spread;
+
+/// Weightings that are evaluated side by side: their counts of one row are one 64-bit load.
+pub const LANES: usize = 8;
+/// Rows that a metric takes: twice their count fits the 32-bit sums that the inner loops run on.
+pub const ROWS_MAX: usize = 1 << 30;
 
 /// Why a number could not be had. Every such case is a finding, never a silent pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +85,13 @@ impl Scores<'_> {
         if n == 0 {
             return Err(NotMeasured::new("there are no rows"));
         }
+        if ROWS_MAX < n {
+            return Err(NotMeasured::new(format!(
+                "{} rows are more than the {} that are judged at once",
+                thousands(n as u64),
+                thousands(ROWS_MAX as u64)
+            )));
+        }
         if self.score.len() != n * self.n_outputs() {
             return Err(NotMeasured::new(format!(
                 "{} scores for {} rows, expected {} a row",
@@ -113,32 +125,36 @@ impl Scores<'_> {
     }
 }
 
-/// How often each row counts: all once, or as drawn in one resample.
+/// How often each row counts, in `L` weightings: all once, or as drawn in `L` resamples.
 #[derive(Clone, Copy, Debug)]
-pub struct Weights<'a> {
-    /// `[n]`.
-    pub counts: &'a [u8],
-    /// Their sum.
-    pub total: u64,
+pub struct Weights<'a, const L: usize> {
+    /// `[n][L]`.
+    pub counts: &'a [[u8; L]],
+    /// Sums over the rows.
+    pub totals: [i32; L],
 }
 
-impl<'a> Weights<'a> {
+impl<'a, const L: usize> Weights<'a, L> {
     /// Sums the counts.
     #[must_use]
-    pub fn new(counts: &'a [u8]) -> Self {
-        // 255 × 2¹⁶ fits 32 bits, and a narrow inner sum is what vectorises.
-        let total = counts
-            .chunks(1 << 16)
-            .map(|chunk| u64::from(chunk.iter().fold(0_u32, |sum, it| sum + u32::from(*it))))
-            .sum();
-        Self { counts, total }
+    pub fn new(counts: &'a [[u8; L]]) -> Self {
+        let mut totals = [0_i32; L];
+        for row in counts {
+            for (total, count) in totals.iter_mut().zip(row) {
+                *total = total.wrapping_add(i32::from(*count));
+            }
+        }
+        Self { counts, totals }
     }
 }
 
 /// A metric of one model on fixed rows, as a function of how often each row counts.
 pub trait Statistic: Sync {
-    /// The metric under these weights; NaN where it is not defined (one class only).
-    fn value(&self, weights: Weights<'_>) -> f64;
+    /// The metric under one weighting; NaN where it is not defined (one class only).
+    fn value(&self, weights: Weights<'_, 1>) -> f64;
+
+    /// The same for [`LANES`] weightings.
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES];
 
     /// The metric without row i, for every i; `None` where only deleting whole blocks is affordable.
     fn leave_one_out(&self) -> Option<Vec<f64>> {
@@ -165,7 +181,7 @@ pub fn measure(metric: Metric, scores: &Scores<'_>) -> Result<f64, NotMeasured> 
 
 /// The value with every row counted once.
 pub(crate) fn value_of(statistic: &dyn Statistic, n_rows: usize) -> Result<f64, NotMeasured> {
-    let ones = vec![1; n_rows];
+    let ones = vec![[1]; n_rows];
     let value = statistic.value(Weights::new(&ones));
     if value.is_finite() { Ok(value) } else { Err(NotMeasured::new("the value is not finite")) }
 }

@@ -33,7 +33,10 @@ mod tests {
     use karat_core::{Task, metric::Metric};
 
     use super::naive;
-    use crate::{metric::{Scores, measure}, testing::{assert_close, rows}};
+    use crate::{
+        metric::{Scores, measure},
+        testing::{assert_close, rows},
+    };
 
     #[test]
     fn naive_answers_have_the_values_they_must_have() {

@@ -3,7 +3,7 @@
 //! Notation: n rows; b = candidate right and baseline wrong, c = the reverse.
 //!
 //! Sources: Wilson 1927; Fagerland, Lydersen, Laake 2013 (mid-p); Tango 1998; Bonett and Price 2012; Connor 1987.
-//! Golden values: docs/design/004-three-outcomes.md.
+//! Golden values: docs/design/009-gate-statistics.md.
 
 use crate::normal::{fair_coin, fair_coin_tail, quantile};
 
@@ -285,6 +285,9 @@ mod tests {
             for (share, expected) in shares.into_iter().zip(rows) {
                 assert_close(power.rows_for_gain(gain, share).ceil(), expected, 1e-12);
             }
+        }
+        for (share, expected) in shares[1..].iter().zip([771.0, 1_544.0, 3_090.0]) {
+            assert_close(power.rows_for_gain(0.02, *share).ceil(), expected, 1e-12);
         }
         for (share, expected) in shares.into_iter().zip([4_947.0, 12_366.0, 24_731.0, 49_461.0]) {
             assert_close(power.rows_for_margin(0.005, share).ceil(), expected, 1e-12);

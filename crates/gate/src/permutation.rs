@@ -9,10 +9,10 @@ use crate::parallel::{self, Parallel};
 
 /// Differences up to which all 2ⁿ sign patterns are counted.
 pub const EXACT_MAX: usize = 20;
-/// Flips a chunk of work has.
-const CHUNK: usize = 32;
-/// Sums that run side by side.
-const WIDTH: usize = 8;
+/// Differences whose signs are one byte.
+const BYTE: usize = 8;
+/// Flips a chunk of work has: the 256 sums of each eight differences are made once for all of them.
+const CHUNK: usize = 256;
 
 /// Two-sided P of "the mean of `differences` is 0". `name` names the randomness.
 #[must_use]
@@ -24,18 +24,39 @@ pub fn sign_flip(differences: &[f64], name: &str, n_flips: u32, parallel: &dyn P
         return exact(differences, bound);
     }
     let stream = Stream::new(0, Purpose::Permute, name);
-    let flipper = Flipper::new(differences);
     let n_flips = n_flips as usize;
     let counts = parallel::map(parallel, n_flips.div_ceil(CHUNK), |chunk| {
-        let mut words = vec![0; flipper.n_words];
-        (chunk * CHUNK..((chunk + 1) * CHUNK).min(n_flips))
-            .filter(|flip| {
-                stream.fill(0, 0, *flip as u64, &mut words);
-                bound <= flipper.sum(&words).abs()
-            })
-            .count()
+        let n = CHUNK.min(n_flips - chunk * CHUNK);
+        let sums = flipped_sums(differences, stream, chunk as u64);
+        sums[..n].iter().filter(|sum| bound <= sum.abs()).count()
     });
     (1 + counts.iter().sum::<usize>()) as f64 / (n_flips + 1) as f64
+}
+
+/// Sums of all differences under [`CHUNK`] patterns of signs: byte f of the blocks of eight differences is their signs
+/// in flip f.
+fn flipped_sums(differences: &[f64], stream: Stream, chunk: u64) -> [f64; CHUNK] {
+    const WORDS: usize = CHUNK / 4;
+    let mut sums = [0.0; CHUNK];
+    let mut words = [0; WORDS];
+    let mut sum_of_signs = [0.0; 1 << BYTE];
+    for (at, eight) in differences.chunks(BYTE).enumerate() {
+        sum_of_signs[0] = -eight.iter().sum::<f64>();
+        for bit in 0..BYTE {
+            let twice = 2.0 * eight.get(bit).copied().unwrap_or(0.0);
+            let (known, new) = sum_of_signs.split_at_mut(1 << bit);
+            for (new, known) in new.iter_mut().zip(known) {
+                *new = *known + twice;
+            }
+        }
+        stream.fill((at * WORDS / 4) as u32, 0, chunk, &mut words);
+        for (sums, word) in sums.chunks_exact_mut(4).zip(&words) {
+            for (sum, signs) in sums.iter_mut().zip(word.to_le_bytes()) {
+                *sum += sum_of_signs[usize::from(signs)];
+            }
+        }
+    }
+    sums
 }
 
 fn exact(differences: &[f64], bound: f64) -> f64 {
@@ -47,36 +68,6 @@ fn exact(differences: &[f64], bound: f64) -> f64 {
     let extreme: usize =
         left.iter().map(|l| right.iter().filter(|r| bound <= (l + *r).abs()).count()).sum();
     extreme as f64 / (left.len() * right.len()) as f64
-}
-
-/// Differences laid out so that bit k of word j is the sign of difference k · n_words + j: the shift is then the same
-/// for neighbours, and the loop is plain vector code.
-struct Flipper {
-    n_words: usize,
-    bits: Vec<u64>,
-}
-
-impl Flipper {
-    fn new(differences: &[f64]) -> Self {
-        let n_words = differences.len().div_ceil(32).next_multiple_of(WIDTH);
-        let mut bits: Vec<u64> = differences.iter().map(|it| it.to_bits()).collect();
-        bits.resize(32 * n_words, 0.0_f64.to_bits());
-        Self { n_words, bits }
-    }
-
-    fn sum(&self, words: &[u32]) -> f64 {
-        const SIGN: u32 = 1 << 31;
-        let mut sums = [0.0; WIDTH];
-        for (k, row) in self.bits.chunks_exact(self.n_words).enumerate() {
-            for (bits, words) in row.chunks_exact(WIDTH).zip(words.chunks_exact(WIDTH)) {
-                for lane in 0..WIDTH {
-                    let sign = u64::from((words[lane] << k) & SIGN) << 32;
-                    sums[lane] += f64::from_bits(bits[lane] ^ sign);
-                }
-            }
-        }
-        sums.iter().sum()
-    }
 }
 
 #[cfg(test)]

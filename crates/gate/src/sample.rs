@@ -38,6 +38,10 @@ impl Sample {
             let from = row as usize * n_outputs;
             rows.score.get(from..from + n_outputs).unwrap_or_default().to_vec()
         };
+        // + 0.0 makes one zero of two. A score that is not there is refused later, by the metric.
+        let score_of = |rows: &ScoredRows, row: u32| {
+            rows.score.get(row as usize).map_or(f32::NAN, |it| it + 0.0)
+        };
         let compare = |a: &[f32], b: &[f32]| {
             let first = a.iter().zip(b).map(|(x, y)| (x + 0.0).total_cmp(&(y + 0.0)));
             first.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
@@ -45,7 +49,7 @@ impl Sample {
         let mut source = selected.to_vec();
         source.sort_by(|&a, &b| {
             let by_scores = |rows: &ScoredRows| match n_outputs {
-                1 => (rows.score[a as usize] + 0.0).total_cmp(&(rows.score[b as usize] + 0.0)),
+                1 => score_of(rows, a).total_cmp(&score_of(rows, b)),
                 _ => compare(&scores_of(rows, a), &scores_of(rows, b)),
             };
             by_scores(candidate)

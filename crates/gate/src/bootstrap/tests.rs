@@ -1,8 +1,9 @@
 //! The golden acceleration, the same bits however the work is dealt out, and intervals that lie where they must.
 
 use karat_core::metric::Metric;
+use karat_core::rng::{Purpose, Stream};
 
-use super::{Jackknife, Resampling, acceleration, bca};
+use super::{Jackknife, LANES, Resampling, acceleration, bca, draw};
 use crate::{
     metric::{measure, prepare},
     parallel::{Parallel, Serial},
@@ -69,4 +70,49 @@ fn an_undefined_resample_leaves_no_interval() {
     let jackknife = Jackknife::new(&*statistic, &sample, &Serial);
     let why = bca(1.0, draws, &jackknife, 0.05).expect_err("a resample without positives");
     assert!(why.reason.contains("of 999 resamples"), "{why}");
+}
+
+/// n draws with replacement: counts sum to n, a row's count is binomial, rows are alike and share the draws.
+#[test]
+fn a_resample_is_n_draws_with_replacement() {
+    const N: usize = 40;
+    const BATCHES: u64 = 1_500;
+    let stream = Stream::new(0, Purpose::Bootstrap, "draws");
+    let mut counts = vec![[0; LANES]; N];
+    let mut of_row = [0_u64; N];
+    let mut of_count = [0_u64; N];
+    let mut together = 0_u64;
+    for batch in 0..BATCHES {
+        draw(stream, batch, &mut counts);
+        for lane in 0..LANES {
+            let sum: usize = counts.iter().map(|it| usize::from(it[lane])).sum();
+            assert_eq!(sum, N, "batch {batch}, lane {lane}");
+            for (row, count) in counts.iter().enumerate() {
+                of_row[row] += u64::from(count[lane]);
+                of_count[usize::from(count[lane])] += 1;
+            }
+            together += u64::from(counts[0][lane]) * u64::from(counts[1][lane]);
+        }
+    }
+    let resamples = BATCHES as f64 * LANES as f64;
+    let p = 1.0 / N as f64;
+    for n in of_row {
+        let z = (n as f64 - resamples) / libm::sqrt(resamples * (1.0 - p));
+        assert!(z.abs() < 4.0, "{of_row:?}");
+    }
+    let mut expected = libm::pow(1.0 - p, N as f64);
+    for (count, n) in of_count.into_iter().enumerate().take(6) {
+        let share = n as f64 / (resamples * N as f64);
+        assert!((share - expected).abs() < 0.003, "{count}: {share} {expected}");
+        expected *= (N - count) as f64 / (count + 1) as f64 * p / (1.0 - p);
+    }
+    // E of a product of two counts is 1 − 1/n: what one row takes, another does not get.
+    let product = together as f64 / resamples;
+    assert!((product - (1.0 - p)).abs() < 0.04, "{product}");
+    for n in 1..20 {
+        let mut counts = vec![[0; LANES]; n];
+        draw(stream, n as u64, &mut counts);
+        let sum: usize = counts.iter().map(|it| usize::from(it[3])).sum();
+        assert_eq!(sum, n);
+    }
 }

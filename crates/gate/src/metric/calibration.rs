@@ -4,7 +4,10 @@
 //! order of rows matter. Plain error is most biased for models that are well calibrated; the debiased form takes the
 //! expected noise of each bin away and may be negative (Kumar, Liang, Ma 2019).
 
-use super::{Scores, Statistic, Weights, rank::Ranked};
+use super::{
+    LANES, Scores, Statistic, Weights,
+    rank::{Ranked, Visit, add},
+};
 
 /// Bins of the metric and of the reliability diagram.
 pub const N_BINS: usize = 15;
@@ -36,27 +39,101 @@ impl Calibration {
         Self { ranked: Ranked::new(scores), is_debiased: true }
     }
 
-    fn bins(&self, weights: Weights<'_>) -> [Bin; N_BINS] {
-        bins(&self.ranked, weights)
+    fn of<const L: usize>(&self, weights: Weights<'_, L>) -> [f64; L] {
+        bins(&self.ranked, weights).map(|bins| {
+            if self.is_debiased { debiased_squared_error(&bins) } else { plain_error(&bins) }
+        })
     }
 }
 
-/// The bins under these weights.
+/// The bins under each weighting. A run lies in bin ⌊15 m / n⌋, m = the rows below its middle.
 #[must_use]
-pub fn bins(ranked: &Ranked, weights: Weights<'_>) -> [Bin; N_BINS] {
-    let mut bins = [Bin::default(); N_BINS];
-    let per_row = N_BINS as f64 / weights.total as f64;
-    let mut before = 0.0;
-    ranked.runs(weights.counts, |score, all, positive| {
-        let all = all as f64;
-        let middle = (before + 0.5 * all) * per_row;
-        let bin = &mut bins[(middle as usize).min(N_BINS - 1)];
-        bin.n += all;
-        bin.scores += all * score;
-        bin.positives += positive as f64;
-        before += all;
-    });
-    bins
+pub fn bins<const L: usize>(ranked: &Ranked, weights: Weights<'_, L>) -> [[Bin; N_BINS]; L] {
+    let mut filling = Filling {
+        totals: weights.totals,
+        twice_below: weights.totals.map(|it| it.wrapping_mul(2)),
+        at: [N_BINS - 1; L],
+        limit: weights.totals.map(|it| limit_of(it, N_BINS - 1)),
+        n: [0; L],
+        scores: [0.0; L],
+        positives: [0; L],
+        bins: [[Bin::default(); N_BINS]; L],
+    };
+    ranked.visit(weights.counts, &mut filling);
+    for lane in 0..L {
+        filling.flush(lane);
+    }
+    filling.bins
+}
+
+/// A run is below bin b when twice the rows below its middle are fewer than this.
+fn limit_of(total: i32, bin: usize) -> i32 {
+    (2 * total as u64 * bin as u64).div_ceil(N_BINS as u64) as i32
+}
+
+/// Bins from the highest down, one being filled in each lane.
+struct Filling<const L: usize> {
+    totals: [i32; L],
+    /// Twice the rows below the runs seen.
+    twice_below: [i32; L],
+    /// The bin that is being filled, and its limit.
+    at: [usize; L],
+    limit: [i32; L],
+    /// What it has so far.
+    n: [i32; L],
+    scores: [f64; L],
+    positives: [i32; L],
+    bins: [[Bin; N_BINS]; L],
+}
+
+impl<const L: usize> Filling<L> {
+    fn flush(&mut self, lane: usize) {
+        self.bins[lane][self.at[lane]] = Bin {
+            n: f64::from(self.n[lane]),
+            scores: self.scores[lane],
+            positives: f64::from(self.positives[lane]),
+        };
+        (self.n[lane], self.scores[lane], self.positives[lane]) = (0, 0.0, 0);
+    }
+
+    #[cold]
+    fn step_down(&mut self, twice_middle: [i32; L]) {
+        for (lane, twice_middle) in twice_middle.into_iter().enumerate() {
+            while twice_middle < self.limit[lane] {
+                self.flush(lane);
+                self.at[lane] -= 1;
+                self.limit[lane] = limit_of(self.totals[lane], self.at[lane]);
+            }
+        }
+    }
+}
+
+impl<const L: usize> Visit<L> for Filling<L> {
+    #[inline(always)]
+    fn run(&mut self, score: f64, negatives: Option<[i32; L]>, positives: Option<[i32; L]>) {
+        let mut all = negatives.unwrap_or([0; L]);
+        if let Some(positives) = &positives {
+            add(&mut all, positives);
+        }
+        let mut twice_middle = self.twice_below;
+        let mut is_lower = 0;
+        for lane in 0..L {
+            twice_middle[lane] = twice_middle[lane].wrapping_sub(all[lane]);
+            // The sign of the difference; all lanes in one test.
+            is_lower |= twice_middle[lane].wrapping_sub(self.limit[lane]);
+        }
+        if is_lower < 0 {
+            self.step_down(twice_middle);
+        }
+        for lane in 0..L {
+            self.twice_below[lane] = twice_middle[lane].wrapping_sub(all[lane]);
+            self.n[lane] = self.n[lane].wrapping_add(all[lane]);
+            self.scores[lane] += f64::from(all[lane]) * score;
+        }
+        if let Some(positives) = &positives {
+            add(&mut self.positives, positives);
+        }
+    }
 }
 
 /// Σ w |ȳ − p̄|.
@@ -90,9 +167,12 @@ pub fn debiased_squared_error(bins: &[Bin]) -> f64 {
 }
 
 impl Statistic for Calibration {
-    fn value(&self, weights: Weights<'_>) -> f64 {
-        let bins = self.bins(weights);
-        if self.is_debiased { debiased_squared_error(&bins) } else { plain_error(&bins) }
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
+        self.of(weights)[0]
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        self.of(weights)
     }
 
     /// Rows of a resample are drawn from the rows at hand, whose own error is the square as it is, noise included.
@@ -100,8 +180,8 @@ impl Statistic for Calibration {
         if !self.is_debiased {
             return 0.0;
         }
-        let ones = vec![1; self.ranked.n_rows()];
-        let bins = self.bins(Weights::new(&ones));
+        let ones = vec![[1]; self.ranked.n_rows()];
+        let [bins] = bins(&self.ranked, Weights::new(&ones));
         squared_error(&bins) - debiased_squared_error(&bins)
     }
 }

@@ -6,7 +6,7 @@
 
 use karat_core::{Task, metric::Metric};
 
-use super::{NotMeasured, Scores, Statistic, Weights};
+use super::{LANES, NotMeasured, Scores, Statistic, Weights};
 
 /// One of the four, as a function of the counts in each cell that occurs.
 #[derive(Clone, Debug)]
@@ -112,20 +112,28 @@ impl Confusion {
     }
 }
 
-impl Statistic for Confusion {
-    fn value(&self, weights: Weights<'_>) -> f64 {
-        // Four tables in turn: a run of equal cells does not wait for its own last store.
-        const TABLES: usize = 4;
-        let n_cells = self.cells.len();
-        let mut tables = vec![0_u64; TABLES * n_cells];
-        for (row, (cell, count)) in self.cell.iter().zip(weights.counts).enumerate() {
-            let at = (row % TABLES) * n_cells + *cell as usize;
-            tables[at] = tables[at].wrapping_add(u64::from(*count));
+impl Confusion {
+    fn of<const L: usize>(&self, weights: Weights<'_, L>) -> [f64; L] {
+        let mut cells = vec![[0_i32; L]; self.cells.len()];
+        for (cell, counts) in self.cell.iter().zip(weights.counts) {
+            for (sum, count) in cells[*cell as usize].iter_mut().zip(counts) {
+                *sum = sum.wrapping_add(i32::from(*count));
+            }
         }
-        let counts: Vec<u64> = (0..n_cells)
-            .map(|cell| (0..TABLES).map(|it| tables[it * n_cells + cell]).sum())
-            .collect();
-        self.of_counts(&counts)
+        std::array::from_fn(|lane| {
+            let counts: Vec<u64> = cells.iter().map(|it| it[lane] as u64).collect();
+            self.of_counts(&counts)
+        })
+    }
+}
+
+impl Statistic for Confusion {
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
+        self.of(weights)[0]
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        self.of(weights)
     }
 
     fn leave_one_out(&self) -> Option<Vec<f64>> {

@@ -4,7 +4,7 @@
 
 use karat_core::Task;
 
-use super::{Scores, Statistic, Weights};
+use super::{LANES, Scores, Statistic, Weights};
 
 /// Probabilities are kept this far from 0 and 1 before the logarithm: f32 has no more to say.
 pub const PROBABILITY_MIN: f64 = 1e-7;
@@ -21,11 +21,20 @@ impl Mean {
     pub fn new(items: Vec<f64>) -> Self {
         Self { items }
     }
+
+    fn of<const L: usize>(&self, weights: Weights<'_, L>) -> [f64; L] {
+        let sums = dot(weights.counts, &self.items);
+        std::array::from_fn(|lane| sums[lane] / f64::from(weights.totals[lane]))
+    }
 }
 
 impl Statistic for Mean {
-    fn value(&self, weights: Weights<'_>) -> f64 {
-        dot(weights.counts, &self.items) / weights.total as f64
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
+        self.of(weights)[0]
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        self.of(weights)
     }
 
     fn leave_one_out(&self) -> Option<Vec<f64>> {
@@ -39,24 +48,16 @@ impl Statistic for Mean {
     }
 }
 
-/// Σ c x in eight running sums that are added in a fixed order: fast, and the same bits everywhere.
+/// Σ c x for every lane, row after row.
 #[must_use]
-pub(crate) fn dot(counts: &[u8], values: &[f64]) -> f64 {
-    const WIDTH: usize = 8;
-    let mut sums = [0.0; WIDTH];
-    let mut counts = counts.chunks_exact(WIDTH);
-    let mut values = values.chunks_exact(WIDTH);
-    for (counts, values) in (&mut counts).zip(&mut values) {
-        for lane in 0..WIDTH {
-            sums[lane] += f64::from(counts[lane]) * values[lane];
+pub(crate) fn dot<const L: usize>(counts: &[[u8; L]], values: &[f64]) -> [f64; L] {
+    let mut sums = [0.0; L];
+    for (counts, value) in counts.iter().zip(values) {
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += f64::from(*count) * value;
         }
     }
-    let mut sum =
-        ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-    for (count, value) in counts.remainder().iter().zip(values.remainder()) {
-        sum += f64::from(*count) * value;
-    }
-    sum
+    sums
 }
 
 /// 1 for a row whose predicted class is its label.

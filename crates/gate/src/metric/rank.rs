@@ -1,6 +1,6 @@
 //! Metrics of the order of scores: AUC and average precision. Ties count half (AUC) or share a threshold (AP).
 
-use super::{NotMeasured, Scores, Statistic, Weights};
+use super::{LANES, NotMeasured, Scores, Statistic, Weights};
 
 /// Binary rows by ascending score; among equal scores the negatives first.
 #[derive(Clone, Debug)]
@@ -8,14 +8,21 @@ pub struct Ranked {
     /// Row at each rank; empty when the rows already are in this order.
     order: Vec<u32>,
     n_rows: usize,
-    /// 255 at the ranks of positives, 0 elsewhere: a mask for the counts.
-    positive: Vec<u8>,
-    /// Rank after the last of each run of equal scores.
-    ends: Vec<u32>,
-    /// Score of each run.
-    scores: Vec<f64>,
-    /// Runs that hold both classes: (first rank, rank of the first positive, rank after the last).
-    mixed: Vec<(u32, u32, u32)>,
+    is_positive: Vec<bool>,
+    /// Runs of equal scores, ascending.
+    runs: Vec<Run>,
+}
+
+/// Ranks with one score.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    score: f64,
+    /// First rank.
+    from: u32,
+    /// Rank of the first positive; `to` without one.
+    positives_from: u32,
+    /// Rank after the last.
+    to: u32,
 }
 
 impl Ranked {
@@ -31,23 +38,24 @@ impl Ranked {
         order.sort_by(|a, b| {
             score_of(a).total_cmp(&score_of(b)).then(is_positive(a).cmp(&is_positive(b)))
         });
-        let positive = order.iter().map(|it| if is_positive(it) { 255 } else { 0 }).collect();
-        let (mut ends, mut values, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
+        let is_positive: Vec<bool> = order.iter().map(is_positive).collect();
+        let mut runs = Vec::new();
         let mut from = 0;
         for run in order.chunk_by(|a, b| score_of(a).to_bits() == score_of(b).to_bits()) {
             let to = from + run.len();
-            let first_positive = from + run.iter().take_while(|it| !is_positive(it)).count();
-            if from < first_positive && first_positive < to {
-                mixed.push((from as u32, first_positive as u32, to as u32));
-            }
-            ends.push(to as u32);
-            values.push(f64::from(score_of(&run[0])));
+            let n_negative = is_positive[from..to].iter().take_while(|it| !**it).count();
+            runs.push(Run {
+                score: f64::from(score_of(&run[0])),
+                from: from as u32,
+                positives_from: (from + n_negative) as u32,
+                to: to as u32,
+            });
             from = to;
         }
         if order.iter().enumerate().all(|(rank, row)| rank == *row as usize) {
             order = Vec::new();
         }
-        Self { order, n_rows, positive, ends, scores: values, mixed }
+        Self { order, n_rows, is_positive, runs }
     }
 
     pub(crate) fn of_both_classes(scores: &Scores<'_>) -> Result<Self, NotMeasured> {
@@ -63,30 +71,46 @@ impl Ranked {
         Ok(Self::new(scores))
     }
 
-    /// Calls `work` with the counts by rank: as they lie, or gathered.
-    fn in_order<T>(&self, counts: &[u8], work: impl FnOnce(&[u8]) -> T) -> T {
+    /// Shows `visitor` the runs of equal scores, from the highest down.
+    pub(crate) fn visit<const L: usize>(&self, counts: &[[u8; L]], visitor: &mut impl Visit<L>) {
+        // Two loops, so that the common one, over rows that lie in order, looks nothing up.
         if self.order.is_empty() {
-            return work(counts);
+            self.walk(|rank| &counts[rank as usize], visitor);
+        } else {
+            self.walk(|rank| &counts[self.order[rank as usize] as usize], visitor);
         }
-        let gathered: Vec<u8> = self.order.iter().map(|row| counts[*row as usize]).collect();
-        work(&gathered)
     }
 
-    /// Runs of equal scores, ascending: (score, count of all, count of positives) under these counts.
-    pub(super) fn runs(&self, counts: &[u8], mut visit: impl FnMut(f64, u64, u64)) {
-        self.in_order(counts, |counts| {
-            let mut from = 0;
-            for (end, score) in self.ends.iter().zip(&self.scores) {
-                let to = *end as usize;
-                let (mut all, mut positive) = (0_u64, 0_u64);
-                for (count, mask) in counts[from..to].iter().zip(&self.positive[from..to]) {
-                    all += u64::from(*count);
-                    positive += u64::from(*count & *mask);
+    fn walk<'a, const L: usize>(
+        &self,
+        counts_at: impl Fn(u32) -> &'a [u8; L],
+        visitor: &mut impl Visit<L>,
+    ) {
+        let sum = |from: u32, to: u32| {
+            let mut sums = [0_i32; L];
+            for rank in from..to {
+                for (sum, count) in sums.iter_mut().zip(counts_at(rank)) {
+                    *sum = sum.wrapping_add(i32::from(*count));
                 }
-                visit(*score, all, positive);
-                from = to;
             }
-        });
+            sums
+        };
+        for run in self.runs.iter().rev() {
+            let is_positive = run.positives_from == run.from;
+            // Nearly every run is one row.
+            if run.to - run.from == 1 {
+                let counts = counts_at(run.from).map(i32::from);
+                if is_positive {
+                    visitor.run(run.score, None, Some(counts));
+                } else {
+                    visitor.run(run.score, Some(counts), None);
+                }
+                continue;
+            }
+            let negatives = (!is_positive).then(|| sum(run.from, run.positives_from));
+            let positives = (run.positives_from < run.to).then(|| sum(run.positives_from, run.to));
+            visitor.run(run.score, negatives, positives);
+        }
     }
 
     /// Rows.
@@ -99,28 +123,27 @@ impl Ranked {
     #[must_use]
     pub fn placements(&self) -> Placements {
         let mut share = vec![0.0; self.n_rows];
-        let n_positive = self.positive.iter().filter(|it| **it != 0).count();
+        let n_positive = self.is_positive.iter().filter(|it| **it).count();
         let n_negative = self.n_rows - n_positive;
-        let (mut positives_before, mut negatives_before, mut from) = (0, 0, 0);
+        let (mut positives_before, mut negatives_before) = (0, 0);
         let mut wins = 0.0;
-        for end in &self.ends {
-            let to = *end as usize;
-            let positives = self.positive[from..to].iter().filter(|it| **it != 0).count();
+        for run in &self.runs {
+            let (from, to) = (run.from as usize, run.to as usize);
+            let positives = (run.to - run.positives_from) as usize;
             let negatives = to - from - positives;
             let below = negatives_before as f64 + 0.5 * negatives as f64;
             let above = (n_positive - positives_before - positives) as f64 + 0.5 * positives as f64;
             for rank in from..to {
                 let row = self.order.get(rank).map_or(rank, |it| *it as usize);
-                share[row] = if self.positive[rank] == 0 {
-                    above / n_positive as f64
-                } else {
+                share[row] = if self.is_positive[rank] {
                     below / n_negative as f64
+                } else {
+                    above / n_positive as f64
                 };
             }
             wins += positives as f64 * below;
             positives_before += positives;
             negatives_before += negatives;
-            from = to;
         }
         Placements {
             auc: wins / (n_positive as f64 * n_negative as f64),
@@ -128,6 +151,21 @@ impl Ranked {
             n_negative,
             share,
         }
+    }
+}
+
+/// What is done with each run of equal scores: its counts by class; a class without a row is `None`. Not a closure,
+/// because it must be inlined where one of the classes is known to be absent.
+pub(crate) trait Visit<const L: usize> {
+    /// The next run.
+    fn run(&mut self, score: f64, negatives: Option<[i32; L]>, positives: Option<[i32; L]>);
+}
+
+/// `sums` + `counts`, lane by lane.
+#[inline]
+pub(crate) fn add<const L: usize>(sums: &mut [i32; L], counts: &[i32; L]) {
+    for (sum, count) in sums.iter_mut().zip(counts) {
+        *sum = sum.wrapping_add(*count);
     }
 }
 
@@ -149,29 +187,49 @@ pub struct Placements {
 #[derive(Clone, Debug)]
 pub struct Auc(pub Ranked);
 
-impl Statistic for Auc {
-    fn value(&self, weights: Weights<'_>) -> f64 {
-        let ranked = &self.0;
-        ranked.in_order(weights.counts, |counts| {
-            // Wins of positives over the negatives ranked before them, so equals count whole; then half of the wins
-            // over equals is taken back. Integers: exact, and no rounding depends on order.
-            let (mut negatives, mut wins) = (0_u64, 0_u64);
-            for (count, mask) in counts.iter().zip(&ranked.positive) {
-                let positive = *count & *mask;
-                wins = wins.wrapping_add(u64::from(positive).wrapping_mul(negatives));
-                negatives = negatives.wrapping_add(u64::from(*count ^ positive));
-            }
-            let sum = |from: u32, to: u32| -> u64 {
-                counts[from as usize..to as usize].iter().map(|it| u64::from(*it)).sum()
-            };
-            let ties: u64 = ranked
-                .mixed
-                .iter()
-                .map(|(from, split, to)| sum(*from, *split) * sum(*split, *to))
-                .sum();
-            let positives = weights.total - negatives;
-            (wins as f64 - 0.5 * ties as f64) / (positives as f64 * negatives as f64)
+impl Auc {
+    fn of<const L: usize>(&self, weights: Weights<'_, L>) -> [f64; L] {
+        let mut found = Wins { above: [0; L], twice: [0; L] };
+        self.0.visit(weights.counts, &mut found);
+        std::array::from_fn(|lane| {
+            let positives = f64::from(found.above[lane]);
+            let negatives = f64::from(weights.totals[lane]) - positives;
+            0.5 * found.twice[lane] as f64 / (positives * negatives)
         })
+    }
+}
+
+/// Twice the wins of positives over negatives, because equals count half: whole numbers, so nothing is rounded.
+struct Wins<const L: usize> {
+    /// Positives so far.
+    above: [i32; L],
+    twice: [u64; L],
+}
+
+impl<const L: usize> Visit<L> for Wins<L> {
+    #[inline(always)]
+    fn run(&mut self, _: f64, negatives: Option<[i32; L]>, positives: Option<[i32; L]>) {
+        if let Some(negatives) = negatives {
+            for lane in 0..L {
+                let equal = positives.map_or(0, |it| it[lane]);
+                let beaten_by = self.above[lane].wrapping_mul(2).wrapping_add(equal);
+                let won = u64::from(negatives[lane] as u32) * u64::from(beaten_by as u32);
+                self.twice[lane] = self.twice[lane].wrapping_add(won);
+            }
+        }
+        if let Some(positives) = positives {
+            add(&mut self.above, &positives);
+        }
+    }
+}
+
+impl Statistic for Auc {
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
+        self.of(weights)[0]
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        self.of(weights)
     }
 
     fn leave_one_out(&self) -> Option<Vec<f64>> {
@@ -179,12 +237,12 @@ impl Statistic for Auc {
         let (m, n) = (placements.n_positive as f64, placements.n_negative as f64);
         let wins = placements.auc * m * n;
         let mut out = vec![0.0; self.0.n_rows];
-        for (rank, mask) in self.0.positive.iter().enumerate() {
+        for (rank, is_positive) in self.0.is_positive.iter().enumerate() {
             let row = self.0.order.get(rank).map_or(rank, |it| *it as usize);
-            out[row] = if *mask == 0 {
-                (wins - placements.share[row] * m) / (m * (n - 1.0))
-            } else {
+            out[row] = if *is_positive {
                 (wins - placements.share[row] * n) / ((m - 1.0) * n)
+            } else {
+                (wins - placements.share[row] * m) / (m * (n - 1.0))
             };
         }
         Some(out)
@@ -195,29 +253,45 @@ impl Statistic for Auc {
 #[derive(Clone, Debug)]
 pub struct AveragePrecision(pub Ranked);
 
+impl AveragePrecision {
+    fn of<const L: usize>(&self, weights: Weights<'_, L>) -> [f64; L] {
+        let mut found = Precisions { chosen: [0; L], hit: [0; L], sum: [0.0; L] };
+        self.0.visit(weights.counts, &mut found);
+        std::array::from_fn(|lane| found.sum[lane] / f64::from(found.hit[lane]))
+    }
+}
+
+/// Rows so far, positives among them, and Σ positives × precision.
+struct Precisions<const L: usize> {
+    chosen: [i32; L],
+    hit: [i32; L],
+    sum: [f64; L],
+}
+
+impl<const L: usize> Visit<L> for Precisions<L> {
+    #[inline(always)]
+    fn run(&mut self, _: f64, negatives: Option<[i32; L]>, positives: Option<[i32; L]>) {
+        if let Some(negatives) = negatives {
+            add(&mut self.chosen, &negatives);
+        }
+        let Some(positives) = positives else { return };
+        add(&mut self.chosen, &positives);
+        add(&mut self.hit, &positives);
+        for (lane, positives) in positives.into_iter().enumerate() {
+            let chosen = f64::from(self.chosen[lane]);
+            // Nothing drawn yet: then nothing is added either.
+            let chosen = if chosen < 1.0 { 1.0 } else { chosen };
+            self.sum[lane] += f64::from(positives) * (f64::from(self.hit[lane]) / chosen);
+        }
+    }
+}
+
 impl Statistic for AveragePrecision {
-    fn value(&self, weights: Weights<'_>) -> f64 {
-        let ranked = &self.0;
-        ranked.in_order(weights.counts, |counts| {
-            let (mut chosen, mut hit, mut sum) = (0_u64, 0_u64, 0.0);
-            let mut to = counts.len();
-            // Runs are walked from the highest score down: each starts where the one before it ends.
-            let starts = ranked.ends.iter().rev().skip(1).copied().chain(std::iter::once(0));
-            for start in starts {
-                let from = start as usize;
-                let (mut all, mut positive) = (0_u64, 0_u64);
-                for (count, mask) in counts[from..to].iter().zip(&ranked.positive[from..to]) {
-                    all += u64::from(*count);
-                    positive += u64::from(*count & *mask);
-                }
-                chosen += all;
-                hit += positive;
-                if 0 < positive {
-                    sum += positive as f64 * (hit as f64 / chosen as f64);
-                }
-                to = from;
-            }
-            sum / hit as f64
-        })
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
+        self.of(weights)[0]
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        self.of(weights)
     }
 }

@@ -1,6 +1,6 @@
 //! Metrics of squared error that are not plain means: RMSE and R².
 
-use super::{NotMeasured, Scores, Statistic, Weights, mean::dot};
+use super::{LANES, NotMeasured, Scores, Statistic, Weights, mean::dot};
 
 /// √ of the mean squared error.
 #[derive(Clone, Debug)]
@@ -12,9 +12,20 @@ pub(super) fn root_mean_squared_error(scores: &Scores<'_>) -> RootMean {
     RootMean { squares: squared_errors(scores) }
 }
 
+impl RootMean {
+    fn of<const L: usize>(&self, weights: Weights<'_, L>) -> [f64; L] {
+        let sums = dot(weights.counts, &self.squares);
+        std::array::from_fn(|lane| libm::sqrt(sums[lane] / f64::from(weights.totals[lane])))
+    }
+}
+
 impl Statistic for RootMean {
-    fn value(&self, weights: Weights<'_>) -> f64 {
-        libm::sqrt(dot(weights.counts, &self.squares) / weights.total as f64)
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
+        self.of(weights)[0]
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        self.of(weights)
     }
 
     fn leave_one_out(&self) -> Option<Vec<f64>> {
@@ -45,13 +56,27 @@ pub(super) fn r_squared(scores: &Scores<'_>) -> Result<RSquared, NotMeasured> {
     Ok(RSquared { squares: squared_errors(scores), centred, centred_squares })
 }
 
+impl RSquared {
+    fn of<const L: usize>(&self, weights: Weights<'_, L>) -> [f64; L] {
+        let sums = dot(weights.counts, &self.centred);
+        let squares = dot(weights.counts, &self.centred_squares);
+        let residuals = dot(weights.counts, &self.squares);
+        std::array::from_fn(|lane| {
+            let total = squares[lane] - sums[lane] * sums[lane] / f64::from(weights.totals[lane]);
+            // Below this the labels of the resample are equal but for rounding.
+            let is_constant = total <= 1e-12 * residuals[lane];
+            if is_constant { f64::NAN } else { 1.0 - residuals[lane] / total }
+        })
+    }
+}
+
 impl Statistic for RSquared {
-    fn value(&self, weights: Weights<'_>) -> f64 {
-        let sum = dot(weights.counts, &self.centred);
-        let total = dot(weights.counts, &self.centred_squares) - sum * sum / weights.total as f64;
-        let residual = dot(weights.counts, &self.squares);
-        // Below this the labels of the resample are equal but for rounding.
-        if total <= 1e-12 * residual { f64::NAN } else { 1.0 - residual / total }
+    fn value(&self, weights: Weights<'_, 1>) -> f64 {
+        self.of(weights)[0]
+    }
+
+    fn values(&self, weights: Weights<'_, LANES>) -> [f64; LANES] {
+        self.of(weights)
     }
 
     fn leave_one_out(&self) -> Option<Vec<f64>> {

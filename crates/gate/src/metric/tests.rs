@@ -2,7 +2,12 @@
 
 use karat_core::{Task, metric::Metric};
 
-use super::{Scores, measure};
+use super::{
+    LANES, Scores, Statistic, Weights,
+    calibration::{bins, squared_error},
+    measure, prepare,
+    rank::Ranked,
+};
 use crate::{sample::Sample, testing};
 
 fn of(
@@ -68,6 +73,91 @@ fn what_cannot_be_measured_says_why_and_is_never_nan() {
         assert!(why.contains('6'), "{why}");
     }
     assert!(of(Metric::Auc, Task::Regression, 0, &LABEL, &SCORE).is_err(), "another task's metric");
+}
+
+/// Kumar, Liang, Ma 2019: one bin a value, because rows with equal scores share a bin.
+#[test]
+fn calibration_errors_have_their_golden_values() {
+    let label = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0];
+    let score = [0.5, 0.5, 0.5, 0.6, 0.5, 0.6, 0.6, 0.6, 0.6];
+    binary(Metric::Ece, &label, &score, 0.222_222_2);
+    let scores = Scores { task: Task::Binary, n_classes: 2, label: &label, score: &score };
+    let ranked = Ranked::new(&scores);
+    let [filled] = bins(&ranked, Weights::new(&[[1]; 9]));
+    testing::assert_close(libm::sqrt(squared_error(&filled)), 0.223_606_8, 1e-6);
+    let debiased = of(Metric::EceDebiased, Task::Binary, 2, &label, &score).expect("measurable");
+    // 0.6 is no f32, so "exactly 0" is a matter of its last bits.
+    assert!(debiased.abs() < 1e-8, "{debiased:e}");
+}
+
+/// A small sample of each task with ties, and the metrics that fit it.
+fn samples() -> Vec<(Task, usize, Vec<f32>, Vec<f32>)> {
+    let (label, score) = testing::scored("weights", 60, 0.4, 1.0);
+    let coarse: Vec<f32> = score.iter().map(|it| (it * 10.0).round() / 10.0).collect();
+    let classes: Vec<f32> = (0..60).map(|row| (row * 7 % 3) as f32).collect();
+    let shares: Vec<f32> = score
+        .iter()
+        .enumerate()
+        .flat_map(|(row, it)| {
+            let rest = 1.0 - it;
+            if row % 2 == 0 { [*it, 0.7 * rest, 0.3 * rest] } else { [0.6 * rest, *it, 0.4 * rest] }
+        })
+        .collect();
+    let values = testing::normals("weights", 60).iter().map(|it| *it as f32).collect();
+    vec![
+        (Task::Binary, 2, label.clone(), score.clone()),
+        (Task::Binary, 2, label, coarse),
+        (Task::Multiclass, 3, classes, shares),
+        (Task::Regression, 0, values, score),
+    ]
+}
+
+fn each_statistic(visit: impl Fn(Metric, &Scores<'_>, &dyn Statistic)) {
+    for (task, n_classes, label, score) in samples() {
+        let scores = Scores { task, n_classes, label: &label, score: &score };
+        for metric in Metric::ALL.into_iter().filter(|it| it.fits(task)) {
+            visit(metric, &scores, &*prepare(metric, &scores).expect("measurable"));
+        }
+    }
+}
+
+/// The definition of a weight: a row that counts twice is two rows. Eight weightings at once are eight single ones.
+#[test]
+fn a_weight_is_a_row_written_again() {
+    let counts: Vec<[u8; LANES]> = (0..60_usize)
+        .map(|row| std::array::from_fn(|lane| ((row * (lane + 3) + row / 7 + lane) % 4) as u8))
+        .collect();
+    each_statistic(|metric, scores, statistic| {
+        let found = statistic.values(Weights::new(&counts));
+        for (lane, found) in found.into_iter().enumerate() {
+            let single: Vec<[u8; 1]> = counts.iter().map(|it| [it[lane]]).collect();
+            testing::assert_close(statistic.value(Weights::new(&single)), found, 1e-12);
+            let written = |values: &[f32], width: usize| -> Vec<f32> {
+                let times = |(row, [n]): (usize, &[u8; 1])| {
+                    values[row * width..][..width].repeat(usize::from(*n))
+                };
+                single.iter().enumerate().flat_map(times).collect()
+            };
+            let label = written(scores.label, 1);
+            let score = written(scores.score, scores.n_outputs());
+            let expected = of(metric, scores.task, scores.n_classes, &label, &score);
+            let expected = expected.expect("measurable");
+            assert!((expected - found).abs() < 1e-12, "{metric}: {expected} {found}");
+        }
+    });
+}
+
+#[test]
+fn leaving_one_out_is_measuring_without_it() {
+    each_statistic(|metric, scores, statistic| {
+        let Some(found) = statistic.leave_one_out() else { return };
+        for (row, found) in found.into_iter().enumerate() {
+            let mut counts = vec![[1]; scores.label.len()];
+            counts[row] = [0];
+            let expected = statistic.value(Weights::new(&counts));
+            assert!((expected - found).abs() < 1e-10, "{metric}: {expected} {found}");
+        }
+    });
 }
 
 #[test]
