@@ -308,7 +308,10 @@ mod tests {
             let db = b.grad(&gradients).expect("db");
             all.into_iter()
                 .chain([db])
-                .flat_map(|it| it.into_data().try_into_vec::<f32>().expect("f32"))
+                .flat_map(|it| {
+                    let data = it.try_into_data().expect("a CPU answers");
+                    data.try_into_vec::<f32>().expect("f32")
+                })
                 .collect::<Vec<f32>>()
         };
         let ours = run(super::linear(x.clone(), w.clone(), b.clone().reshape([n_outputs]), true));

@@ -63,7 +63,6 @@ impl Config {
 
 /// A model of any architecture.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one model, not a collection of them")]
 pub enum Model {
     /// See [`linear`].
     Linear(linear::Linear),

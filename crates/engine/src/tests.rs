@@ -423,6 +423,9 @@ fn a_nan_stops_training_and_names_its_rows_unless_it_may_be_skipped() {
     let mut io = poisoned();
     let files = complete(&spec, &plan, None, &mut io);
     assert_eq!(files.state.n_skipped, 2);
+    let skipped =
+        |event: &&Event| matches!(event, Event::Warned { code, .. } if code == "update-skipped");
+    assert_eq!(io.events.iter().filter(skipped).count(), 2);
     assert_eq!(io.log.iter().filter(|it| it.loss.is_nan()).count(), 2);
     Tensors::parse(&files.model).expect("parses").expect_finite().expect("weights stay finite");
 }
