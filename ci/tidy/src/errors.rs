@@ -25,17 +25,14 @@ const UNTESTED: &[&str] = &[
     "file-name",
     "gate-unknown",
     "heartbeat-failed",
-    "init-exists",
     "input-invalid",
     "metrics-log-short",
     "model-too-new",
     "out-invalid",
     "record-unreadable",
-    "reference-invalid",
     "run-not-recorded",
     "run-output-missing",
     "schema-kept",
-    "stdout-failed",
     "thread-failed",
 ];
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, value_parser};
 use karat_core::{ModelRef, Name};
 
 /// Train models and score data behind gates: only what passes gets promoted
@@ -13,7 +13,7 @@ use karat_core::{ModelRef, Name};
 #[command(name = "karat", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 pass, 1 a check or gate failed, 2 usage or configuration, 3 run or \
-infrastructure, 4 inconclusive, 5 nothing to check, 75 stopped after a durable checkpoint."
+infrastructure, 4 inconclusive, 5 nothing to check, 75 stopped after a durable checkpoint, 130 and 143 ended by a signal."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -21,6 +21,11 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// Threads that may be asked for.
+const THREADS_MAX: u64 = 4_096;
+/// Rows that may be handed to the device at once.
+const SCORE_BATCH_MAX: i64 = 1 << 20;
 
 /// Flags of every command.
 #[derive(Args, Debug, Clone)]
@@ -50,7 +55,12 @@ pub(crate) struct GlobalFlags {
     #[arg(long, value_name = "DEVICE", global = true)]
     pub(crate) device: Option<String>,
     /// Threads to compute with, instead of all cores; the results' bits do not depend on it
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        global = true,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=THREADS_MAX)
+    )]
     pub(crate) threads: Option<usize>,
 }
 
@@ -160,7 +170,7 @@ pub(crate) struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// Rows handed to the device at once; scores do not depend on it
-    #[arg(long, value_name = "ROWS")]
+    #[arg(long, value_name = "ROWS", value_parser = value_parser!(u32).range(1..=SCORE_BATCH_MAX))]
     pub(crate) batch_size: Option<u32>,
 }
 
@@ -259,6 +269,7 @@ pub(crate) struct CompletionsArgs {
 
 /// Shells with completion scripts.
 #[derive(Clone, Copy, Debug, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "PowerShell is its name")]
 pub(crate) enum Shell {
     Bash,
     Zsh,

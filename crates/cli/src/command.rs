@@ -17,7 +17,17 @@ mod train;
 
 use karat_core::{Exit, Failure};
 
-use crate::{args::Command, context::Session};
+use crate::{args::Command, context::Session, signals::FirstSignal};
+
+/// Commands that look at the stop flag between units of work are asked to stop; the others just end.
+pub(crate) fn first_signal(command: &Command) -> FirstSignal {
+    match command {
+        Command::Run(_) | Command::Train(_) | Command::Score(_) | Command::Gate(_) => {
+            FirstSignal::Asks
+        }
+        _ => FirstSignal::Ends,
+    }
+}
 
 /// Runs one command.
 pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {

@@ -13,7 +13,12 @@ use karat_pipeline::Lab;
 use karat_store::{Access, Store};
 use karat_table::ArrowTables;
 
-use crate::{args::GlobalFlags, env, render::Screen, signals::StopFlag};
+use crate::{
+    args::GlobalFlags,
+    env,
+    render::Screen,
+    signals::{FirstSignal, StopFlag},
+};
 
 /// Name of the project file.
 pub(crate) const PROJECT_FILE: &str = "karat.toml";
@@ -49,10 +54,10 @@ impl karat_gate::Parallel for Rayon {
 }
 
 impl Session {
-    pub(crate) fn new(common: &GlobalFlags) -> Self {
+    pub(crate) fn new(common: &GlobalFlags, first: FirstSignal) -> Self {
         Self {
             common: common.clone(),
-            stop: StopFlag::listen(),
+            stop: StopFlag::listen(first),
             screen: Mutex::new(Screen::new(common)),
         }
     }
@@ -62,9 +67,22 @@ impl Session {
         Shown(&self.screen)
     }
 
-    /// Shows an error.
+    /// Shows an error. Commands in its hints are for pasting: they name the project's folder as this one did.
     pub(crate) fn failed(&self, failure: &Failure) {
-        self.with_screen(|screen| screen.failed(failure));
+        let mut failure = failure.clone();
+        let command = format!("`{}", self.karat());
+        for hint in &mut failure.hints {
+            // `init` names its folder itself.
+            if !hint.contains("`karat -C ") && !hint.contains("`karat init ") {
+                *hint = hint.replace("`karat ", &format!("{command} "));
+            }
+        }
+        self.with_screen(|screen| screen.failed(&failure));
+    }
+
+    /// The first failure of writing to stdout, if there was one.
+    pub(crate) fn take_stdout_failure(&self) -> Option<Failure> {
+        self.with_screen(Screen::take_stdout_failure)
     }
 
     /// Writes a finished text to stdout; nothing in `--json`, where the events are the output.
@@ -84,6 +102,25 @@ impl Session {
     /// The project's folder.
     pub(crate) fn root(&self) -> &Path {
         &self.common.dir
+    }
+
+    /// A path of the command line: `-C DIR` means as if started in DIR.
+    pub(crate) fn path(&self, typed: &Path) -> PathBuf {
+        if self.is_here() {
+            typed.to_owned()
+        } else {
+            // Without the dots that `DIR/.` would show.
+            self.root().join(typed).components().collect()
+        }
+    }
+
+    /// How a suggested command begins: `karat`, with the `-C DIR` that this one had.
+    pub(crate) fn karat(&self) -> String {
+        if self.is_here() { "karat".to_owned() } else { karat_in(self.root()) }
+    }
+
+    fn is_here(&self) -> bool {
+        self.root() == Path::new(".")
     }
 
     fn read(&self, name: &str) -> Result<String, Failure> {
@@ -145,13 +182,8 @@ impl Session {
     /// Opens the store and the adapters.
     pub(crate) fn open(&self, access: Access) -> Result<Workshop, Failure> {
         let dir = self.root().join(STATE_DIR);
-        if access == Access::ReadOnly && !dir.exists() {
-            return Err(Failure::new(
-                "store-absent",
-                Exit::Usage,
-                format!("`{}` does not exist: nothing has been run here", dir.display()),
-            )
-            .hint("`karat run` does everything from snapshot to promotion"));
+        if access == Access::ReadOnly {
+            self.demand_store()?;
         }
         let store = Store::open(&dir, access)?;
         let threads = self.n_threads();
@@ -162,9 +194,28 @@ impl Session {
             root: self.root().to_owned(),
             store,
             tables,
-            engine: BurnEngine::default(),
+            engine: BurnEngine,
             parallel: Rayon,
         })
+    }
+
+    /// Opens for writing what an earlier command left: a command that needs it creates nothing where there is nothing.
+    pub(crate) fn open_existing(&self) -> Result<Workshop, Failure> {
+        self.demand_store()?;
+        self.open(Access::ReadWrite)
+    }
+
+    fn demand_store(&self) -> Result<(), Failure> {
+        let dir = self.root().join(STATE_DIR);
+        if dir.exists() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "store-absent",
+            Exit::Usage,
+            format!("`{}` does not exist: nothing has been run here", dir.display()),
+        )
+        .hint("`karat run` does everything from snapshot to promotion"))
     }
 
     /// Threads this process computes with.
@@ -195,20 +246,43 @@ impl Session {
 /// Name and version, as recorded with every run.
 pub(crate) const TOOL: &str = concat!("karat ", env!("CARGO_PKG_VERSION"));
 
-impl Workshop {
-    pub(crate) fn engine(&self) -> &BurnEngine {
-        &self.engine
-    }
-
-    pub(crate) fn tables(&self) -> &ArrowTables {
-        &self.tables
-    }
-}
-
 struct Shown<'a>(&'a Mutex<Screen>);
 
 impl Observer for Shown<'_> {
     fn observe(&mut self, event: Event) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).event(&event);
+    }
+}
+
+/// `karat -C DIR`, ready to be pasted.
+pub(crate) fn karat_in(dir: &Path) -> String {
+    format!("karat -C {}", shell_word(&dir.display().to_string()))
+}
+
+/// One word of a POSIX shell, quoted when it needs to be.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./,:=@%+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+
+    #[test]
+    fn suggested_words_survive_a_shell() {
+        for (text, word) in [
+            ("jobs/flights", "jobs/flights"),
+            ("my jobs", "'my jobs'"),
+            ("it's", r"'it'\''s'"),
+            ("train.hidden=[8]", "'train.hidden=[8]'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 }

@@ -40,13 +40,17 @@ fn main() -> ExitCode {
         }
     };
     let (common, command) = (cli.common, cli.command);
-    let session = Session::new(&common);
-    let exit = match command::dispatch(&session, command) {
+    let session = Session::new(&common, command::first_signal(&command));
+    let mut exit = match command::dispatch(&session, command) {
         Ok(exit) => exit,
         Err(failure) => {
             session.failed(&failure);
             failure.exit
         }
     };
+    if let Some(failure) = session.take_stdout_failure() {
+        exit = exit.worst(failure.exit);
+        session.failed(&failure);
+    }
     ExitCode::from(exit.code())
 }

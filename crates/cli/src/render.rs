@@ -7,17 +7,19 @@ pub(crate) mod table;
 
 use std::{
     io::{IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use karat_core::{Event, Failure, Outcome, Step, UpdateRecord};
+use karat_core::{Event, Exit, Failure, Outcome, UpdateRecord};
 use serde_json::{Value, json};
 
 use crate::{args::GlobalFlags, env};
 
 /// Steps shorter than this never show a bar.
 const BAR_AFTER: Duration = Duration::from_secs(1);
+/// How often a bar moves by itself.
+const TICK: Duration = Duration::from_millis(200);
 
 /// The terminal, or the JSON stream.
 pub(crate) struct Screen {
@@ -27,13 +29,13 @@ pub(crate) struct Screen {
     paint: Paint,
     shows_bars: bool,
     bar: Option<Bar>,
+    /// Why stdout could not be written, the first time.
+    stdout_failure: Option<Failure>,
 }
 
 struct Bar {
-    step: Step,
+    word: &'static str,
     bar: ProgressBar,
-    started: Instant,
-    is_shown: bool,
 }
 
 impl Screen {
@@ -46,6 +48,7 @@ impl Screen {
             paint: Paint { is_on: is_terminal && !env::no_color() },
             shows_bars: is_terminal && !common.quiet && !common.json,
             bar: None,
+            stdout_failure: None,
         }
     }
 
@@ -63,9 +66,9 @@ impl Screen {
             return;
         }
         match event {
-            Event::StepStarted { step, subject, total } => self.begin(*step, subject, *total),
+            Event::StepStarted { step, subject, total } => self.begin(step.word(), subject, *total),
             Event::Progress { step, done, total, note } => {
-                self.progress(*step, *done, *total, note)
+                self.progress(step.word(), *done, *total, note)
             }
             Event::StepFinished { step, is_cached, seconds, summary, .. } => {
                 self.end_bar();
@@ -98,6 +101,11 @@ impl Screen {
                     for example in &finding.examples {
                         self.line(&format!("         {example}"));
                     }
+                    if let Some(advice) = &finding.advice
+                        && finding.outcome != Outcome::Pass
+                    {
+                        self.line(&format!("         {}: {advice}", self.paint.cyan("hint")));
+                    }
                 }
             }
             Event::Evaluated { update, loss, is_best } if self.is_verbose => {
@@ -114,24 +122,37 @@ impl Screen {
         }
     }
 
-    fn begin(&mut self, step: Step, subject: &str, total: Option<u64>) {
+    /// A piece of work begins that may take long enough for a bar.
+    pub(crate) fn begin(&mut self, word: &'static str, subject: &str, total: Option<u64>) {
         self.end_bar();
         if !self.shows_bars {
             return;
         }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         bar.set_style(style(total.is_some()));
-        bar.set_prefix(format!("  {:<9}", step.word()));
+        bar.set_prefix(format!("  {word:<9}"));
         bar.set_message(shorten(subject, 40));
-        self.bar = Some(Bar { step, bar, started: Instant::now(), is_shown: false });
+        // From another thread, because a step may work for long without telling how far it is.
+        let later = bar.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(BAR_AFTER);
+            if !later.is_finished() {
+                later.set_draw_target(ProgressDrawTarget::stderr());
+                later.enable_steady_tick(TICK);
+            }
+        });
+        self.bar = Some(Bar { word, bar });
     }
 
-    fn progress(&mut self, step: Step, done: u64, total: Option<u64>, note: &str) {
-        let Some(bar) = self.bar.as_mut().filter(|it| it.step == step) else { return };
-        if !bar.is_shown && BAR_AFTER <= bar.started.elapsed() {
-            bar.is_shown = true;
-            bar.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
+    /// How far it is.
+    pub(crate) fn progress(
+        &mut self,
+        word: &'static str,
+        done: u64,
+        total: Option<u64>,
+        note: &str,
+    ) {
+        let Some(bar) = self.bar.as_mut().filter(|it| it.word == word) else { return };
         if let Some(total) = total
             && bar.bar.length() != Some(total)
         {
@@ -144,7 +165,7 @@ impl Screen {
         }
     }
 
-    fn end_bar(&mut self) {
+    pub(crate) fn end_bar(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.bar.finish_and_clear();
         }
@@ -185,25 +206,45 @@ impl Screen {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) if bar.is_shown => bar.bar.suspend(|| line_to_stderr(&printable(text))),
-            _ => line_to_stderr(&printable(text)),
+            Some(bar) => bar.bar.suspend(|| line_to_stderr(&printable(text))),
+            None => line_to_stderr(&printable(text)),
         }
     }
 
     pub(crate) fn text(&mut self, text: &str) {
         self.end_bar();
         if !self.is_json {
-            let mut out = std::io::stdout().lock();
-            // A reader that closed the pipe has what it wanted.
-            let _ = writeln!(out, "{}", printable(text));
+            self.stdout(&printable(text));
         }
     }
 
     pub(crate) fn json(&mut self, value: &Value) {
         if self.is_json {
-            let mut out = std::io::stdout().lock();
-            let _ = writeln!(out, "{value}");
+            self.stdout(&value.to_string());
         }
+    }
+
+    fn stdout(&mut self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => {}
+            // A reader that closed the pipe has what it wanted.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Err(error) if self.stdout_failure.is_none() => {
+                self.stdout_failure = Some(
+                    Failure::new("stdout-failed", Exit::Run, "cannot write to stdout")
+                        .because(&error),
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The first failure of writing to stdout. It goes to stderr: the events' stream is what broke.
+    pub(crate) fn take_stdout_failure(&mut self) -> Option<Failure> {
+        let failure = self.stdout_failure.take();
+        self.is_json &= failure.is_none();
+        failure
     }
 }
 
@@ -241,7 +282,7 @@ fn style(is_bounded: bool) -> ProgressStyle {
     let template = if is_bounded {
         "{prefix} {bar:28} {percent:>3} % {human_pos}/{human_len} {msg}  eta {eta}"
     } else {
-        "{prefix} {spinner} {human_pos} {msg}"
+        "{prefix} {spinner} {msg}  {elapsed}"
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -28,7 +28,7 @@ fn a_truncated_parquet_file_is_named() {
     let _ = sandbox
         .karat("init p --data cut.parquet --label label")
         .expect_code(2)
-        .expect_error("file-unreadable", &["cut.parquet"]);
+        .expect_error("file-truncated", &["cut.parquet"]);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_byte_order_mark_is_no_part_of_a_name_and_nul_bytes_are_refused() {
     let schema = sandbox.read("b/schema/b.toml");
     assert!(schema.contains("[column.id]"), "{schema}");
     sandbox.write("churn.csv", text.replacen("north", "nor\0th", 1));
-    let _ = sandbox.karat("check").expect_code(2).expect_error("file-nul", &["churn.csv"]);
+    let _ = sandbox.karat("check").expect_code(2).expect_error("file-nul-byte", &["churn.csv"]);
 }
 
 #[test]
@@ -76,6 +76,11 @@ fn label_faults_are_told_apart() {
         unseen = lines.join("\n") + "\n";
     }
     sandbox.write("churn.csv", unseen);
+    sandbox.edit(
+        "schema/churn.toml",
+        "type = \"time\"\nrole = \"feature\"",
+        "type = \"time\"\nrole = \"time\"",
+    );
     sandbox.edit(
         "karat.toml",
         "train = { hash = [0, 70] }",

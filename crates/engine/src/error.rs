@@ -31,6 +31,13 @@ impl Coded for DeviceError {
         }
     }
 
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Absent { .. } => Exit::Usage,
+            Self::Threads { .. } => Exit::Run,
+        }
+    }
+
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Absent { .. } => {

@@ -26,7 +26,7 @@ use crate::{
 mod io;
 mod summary;
 
-use io::{Desk, Io, write_checkpoints};
+use io::{Desk, Io, Pace, write_checkpoints};
 
 /// Wall-clock side of the metrics log: of one attempt, never the same twice.
 const THROUGHPUT: &str = "throughput.jsonl";
@@ -199,6 +199,7 @@ impl Lab<'_> {
                 writer: Some(writer),
                 saved_at: self.now(),
                 beaten_at: self.now(),
+                pace: Pace::new(n_updates, self.now()),
             };
             let end = self.engine.train(spec, &plan, start, &mut io);
             let written = io.finish();

@@ -40,7 +40,7 @@ impl Sandbox {
         sandbox.write("churn.csv", crate::fixture::churn_csv(crate::fixture::CHURN_ROWS));
         sandbox.karat("init . --name churn --data churn.csv --label churned").expect_code(0);
         sandbox.edit("karat.toml", "hidden = [128, 64]", "hidden = [16]");
-        sandbox.edit("karat.toml", "epochs = 5", "epochs = 3");
+        sandbox.edit("karat.toml", "epochs = 30", "epochs = 3");
         sandbox.edit("karat.toml", "batch_size = 128", "batch_size = 64\nlearning_rate = 0.01");
         sandbox
     }

@@ -2,6 +2,7 @@
 
 use karat_core::{Exit, Failure, Finding, Outcome};
 use karat_store::Access;
+use serde_json::json;
 
 use crate::{args::CheckArgs, context::Session, render::table::TextTable};
 
@@ -46,7 +47,9 @@ pub(crate) fn run(session: &Session, args: &CheckArgs) -> Result<Exit, Failure> 
         count(Outcome::Warn),
         failures(&checked.findings),
     ));
-    Ok(outcome.exit())
+    let exit = outcome.exit();
+    session.json(&json!({ "event": "check_finished", "exit": exit.code(), "outcome": outcome }));
+    Ok(exit)
 }
 
 fn failures(findings: &[Finding]) -> usize {

@@ -1,7 +1,6 @@
 //! `karat compare A B`: two reports side by side on the same rows, no verdict.
 
 use karat_core::{Exit, Failure};
-use karat_store::Access;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
 pub(crate) fn run(session: &Session, args: &CompareArgs) -> Result<Exit, Failure> {
     let project = session.project()?;
     let schema = session.schema(&project, &project.train.dataset)?;
-    let workshop = session.open(Access::ReadWrite)?;
+    let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
     let (a, b) = (lab.resolve(&args.a)?, lab.resolve(&args.b)?);
     let mut observer = session.observer();
@@ -55,6 +54,6 @@ pub(crate) fn run(session: &Session, args: &CompareArgs) -> Result<Exit, Failure
         metrics.insert(name, json!({ "old": cell.baseline, "new": cell.value, "diff": diff, "interval": cell.improvement_interval }));
     }
     session.text(&table.text());
-    session.json(&json!({ "metrics.json": Value::Object(metrics) }));
+    session.json(&json!({ "event": "compared", "metrics.json": Value::Object(metrics) }));
     Ok(if args.exit_code && differs { Exit::Fail } else { Exit::Pass })
 }

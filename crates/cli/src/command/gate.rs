@@ -1,8 +1,7 @@
 //! `karat gate`: decide; the exit code is the verdict.
 
-use karat_core::{Exit, Failure, ModelRef, Name};
+use karat_core::{Exit, Failure, ModelRef, Name, ParseNameError};
 use karat_pipeline::{Baseline, Checked, exit_of, pick_gate};
-use karat_store::Access;
 
 use crate::{args::GateArgs, context::Session, render::summary};
 
@@ -12,7 +11,7 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     let (gate, candidate) = parse(&args.what)?;
     let gate = pick_gate(&policy, gate.as_ref())?;
     let schema = session.schema(&project, &project.train.dataset)?;
-    let workshop = session.open(Access::ReadWrite)?;
+    let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
     let candidate = match candidate {
         Some(reference) => lab.resolve(&reference)?,
@@ -34,13 +33,18 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     report.verdict_digest = Some(decided.digest);
     let mut at = None;
     if let Some(out) = &args.out {
-        let mut files = lab.keep_reports(&report, super::run::reports)?;
-        files.insert("verdict.json".to_owned(), decided.digest);
-        super::run::copy_out(&workshop.store, out, &files)?;
-        at = Some(out.join("report.html").display().to_string());
+        let out = session.path(out);
+        let written = lab.keep_reports(&report, super::run::reports).and_then(|mut files| {
+            files.insert("verdict.json".to_owned(), decided.digest);
+            super::run::copy_out(&workshop.store, &out, &files)
+        });
+        at = super::run::or_warn(session, "the reports", written)
+            .map(|()| out.join("report.html").display().to_string());
     }
     let next = match exit {
-        Exit::Pass => vec![format!("karat promote {}   moves the alias", candidate.label())],
+        Exit::Pass => {
+            vec![format!("{} promote {}   moves the alias", session.karat(), candidate.label())]
+        }
         _ => Vec::new(),
     };
     let paint = session.with_screen(|screen| screen.stdout_paint());
@@ -51,17 +55,21 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// A word with `@` is a candidate, one without is a gate; at most one of each.
 fn parse(what: &[String]) -> Result<(Option<Name>, Option<ModelRef>), Failure> {
-    let usage = |error: karat_core::ParseNameError| {
-        Failure::new("reference-invalid", Exit::Usage, error.to_string())
+    let refuse = |message: String| {
+        Failure::new("reference-invalid", Exit::Usage, message)
             .hint("`karat gate release flights@3`: a gate, then a candidate; both may be left out")
     };
-    let (mut gate, mut candidate) = (None, None);
+    let usage = |error: ParseNameError| refuse(error.to_string());
+    let (mut gate, mut candidate): (Option<Name>, Option<ModelRef>) = (None, None);
     for word in what {
         if word.contains('@') {
-            candidate = Some(word.parse().map_err(usage)?);
-        } else {
-            gate = Some(word.parse().map_err(usage)?);
+            if let Some(first) = candidate.replace(word.parse().map_err(usage)?) {
+                return Err(refuse(format!("`{first}` and `{word}` are both candidates")));
+            }
+        } else if let Some(first) = gate.replace(word.parse().map_err(usage)?) {
+            return Err(refuse(format!("`{first}` and `{word}` are both gates")));
         }
     }
     Ok((gate, candidate))

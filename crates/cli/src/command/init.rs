@@ -6,17 +6,17 @@ use std::{
 };
 
 use karat_core::{
-    ColumnType, DatasetSpec, Exit, Failure, FeatureKind, Name, Role, Schema, Task,
+    ColumnType, DatasetSpec, Event, Exit, Failure, FeatureKind, Name, Observer, Role, Schema, Task,
     port::{Located, Tables},
     profile::{ColumnProfile, Profile},
     thousands,
 };
 use karat_table::ArrowTables;
 
-use super::init_files::{Found, gate_toml, project_toml};
+use super::init_files::{Found, gate_toml, project_toml, slice_names};
 use crate::{
     args::InitArgs,
-    context::{POLICY_FILE, PROJECT_FILE, Session},
+    context::{POLICY_FILE, PROJECT_FILE, Session, karat_in},
 };
 
 /// Values up to which a column is offered as a family of slices.
@@ -25,28 +25,30 @@ const SLICE_VALUES_MAX: u64 = 20;
 const SLICE_FAMILIES_MAX: usize = 3;
 /// Classes up to which a number is taken for a class label.
 const CLASS_VALUES_MAX: u64 = 20;
+/// Classes a label may have: what training allows.
+const CLASSES_MAX: u64 = 1_000;
 
 pub(crate) fn run(session: &Session, args: &InitArgs) -> Result<Exit, Failure> {
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => name_of(&args.project),
+        None => name_of(&session.path(&args.project)),
     };
+    let project = session.path(&args.project);
     let schema_file = format!("schema/{name}.toml");
-    for file in [PROJECT_FILE, POLICY_FILE, schema_file.as_str()] {
-        let path = args.project.join(file);
-        if path.exists() {
-            return Err(Failure::new(
-                "init-exists",
-                Exit::Usage,
-                format!("`{}` exists and is not overwritten", path.display()),
-            )
-            .hint("remove it, or name another folder"));
-        }
+    let project_file = project.join(PROJECT_FILE);
+    if project_file.exists() {
+        return Err(Failure::new(
+            "init-exists",
+            Exit::Usage,
+            format!("`{}` exists and is not overwritten", project_file.display()),
+        )
+        .hint("remove it, or name another folder"));
     }
-    let data = pattern_from(&args.project, &args.data)?;
+    let data = pattern_from(&project, &session.path(args.data.as_ref()))?;
     let (profile, schema) = look(session, &name, &args.data, &args.label)?;
     let label = schema.expect_column(&args.label, "`--label`")?;
     let counted = profile.columns.iter().find(|it| it.name == label.name);
+    refuse_label(&label.name, label.ty, counted)?;
     let task = task_of(label.ty, counted);
     let found = Found {
         name: name.to_string(),
@@ -56,16 +58,16 @@ pub(crate) fn run(session: &Session, args: &InitArgs) -> Result<Exit, Failure> {
         task,
         n_rows: profile.n_rows,
         time: schema.names(Role::Time).next().map(str::to_owned),
-        slices: slices(&schema, &profile),
+        slices: slice_names(slices(&schema, &profile)),
         has_key: schema.keys().next().is_some() || schema.names(Role::Group).next().is_some(),
         label_mean: counted.and_then(|it| it.mean),
     };
-    karat_store::write_durably(&args.project.join(&schema_file), with_header(&schema).as_bytes())?;
-    karat_store::write_durably(&args.project.join(POLICY_FILE), gate_toml(&found).as_bytes())?;
+    write_or_keep(session, &project.join(&schema_file), &with_header(&schema))?;
+    write_or_keep(session, &project.join(POLICY_FILE), &gate_toml(&found))?;
     // Last: a folder with `karat.toml` is a project.
-    karat_store::write_durably(&args.project.join(PROJECT_FILE), project_toml(&found).as_bytes())?;
+    karat_store::write_durably(&project_file, project_toml(&found).as_bytes())?;
 
-    let dir = args.project.display();
+    let (dir, karat) = (project.display(), karat_in(&project));
     let roles = |role: Role| schema.names(role).collect::<Vec<_>>().join(", ");
     let mut lines = vec![format!(
         "{} rows, {} columns, label `{}` ({})",
@@ -82,11 +84,61 @@ pub(crate) fn run(session: &Session, args: &InitArgs) -> Result<Exit, Failure> {
     }
     lines.push(format!("wrote {dir}/{PROJECT_FILE}, {dir}/{POLICY_FILE}, {dir}/{schema_file}"));
     lines.push(format!("next     read {dir}/{schema_file}: mark columns known only after the event with `known_after = true`"));
-    lines.push(format!("         karat -C {dir} check"));
-    lines.push(format!("         karat -C {dir} run"));
+    lines.push(format!("         {karat} check"));
+    lines.push(format!("         {karat} run"));
     session.text(&lines.join("\n"));
-    session.json(&serde_json::json!({ "event": "initialised", "project": args.project, "n_rows": profile.n_rows, "task": found.task }));
+    session.json(&serde_json::json!({ "event": "initialised", "project": project, "n_rows": profile.n_rows, "task": found.task }));
     Ok(Exit::Pass)
+}
+
+/// A file that an earlier `init` left, or a person wrote, stays as it is. Only `karat.toml` makes a project, so what
+/// lies here without it may be what a killed `init` left.
+fn write_or_keep(session: &Session, path: &Path, text: &str) -> Result<(), Failure> {
+    if !path.exists() {
+        return Ok(karat_store::write_durably(path, text.as_bytes())?);
+    }
+    if std::fs::read(path).ok().as_deref() != Some(text.as_bytes()) {
+        session.observer().observe(Event::Warned {
+            code: "init-kept".to_owned(),
+            message: format!(
+                "`{}` exists, differs from what would be written, and was left as it is",
+                path.display()
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// A label that no task can use is refused here, not after a project has been written.
+fn refuse_label(
+    name: &str,
+    ty: ColumnType,
+    counted: Option<&ColumnProfile>,
+) -> Result<(), Failure> {
+    if ty == ColumnType::Time {
+        return Err(Failure::new(
+            "label-type",
+            Exit::Usage,
+            format!("label `{name}` has type time, which no task can use"),
+        )
+        .hint("a label is a class (text, bool, int) or a number; `--label` names another column"));
+    }
+    match counted {
+        Some(it) if ty == ColumnType::Text && CLASSES_MAX < it.n_distinct => {
+            let at_least = if it.distinct_is_exact { "" } else { "at least " };
+            Err(Failure::new(
+                "label-classes",
+                Exit::Usage,
+                format!(
+                    "label `{name}` has {at_least}{} classes, at most {} can be told apart",
+                    thousands(it.n_distinct),
+                    thousands(CLASSES_MAX)
+                ),
+            )
+            .hint("a text that differs in most rows names them; `--label` names another column"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Counts the data once, in a folder that is gone afterwards: a project that could not be made leaves nothing behind.
@@ -98,7 +150,7 @@ fn look(
 ) -> Result<(Profile, Schema), Failure> {
     let scratch = std::env::temp_dir();
     let tables = ArrowTables::new(session.n_threads(), scratch);
-    let here = std::path::absolute(".").map_err(|error| {
+    let here = std::path::absolute(session.root()).map_err(|error| {
         Failure::new("input-invalid", Exit::Usage, "the current folder is gone").because(&error)
     })?;
     let files = vec![data.to_owned()];
@@ -176,9 +228,9 @@ fn name_of(project: &Path) -> Name {
 }
 
 /// The data's path as `karat.toml` says it: relative to the project where the data lies inside it, else absolute.
-fn pattern_from(project: &Path, data: &str) -> Result<String, Failure> {
+fn pattern_from(project: &Path, data: &Path) -> Result<String, Failure> {
     let refuse = |error: std::io::Error| {
-        Failure::new("input-invalid", Exit::Usage, format!("`{data}` is not a path"))
+        Failure::new("input-invalid", Exit::Usage, format!("`{}` is not a path", data.display()))
             .because(&error)
     };
     let (project, data): (PathBuf, PathBuf) =

@@ -1,6 +1,8 @@
 //! The files that `karat init` writes: commented, and running as they stand.
 
-use karat_core::{Task, thousands};
+use std::collections::BTreeSet;
+
+use karat_core::{Task, id::NAME_LEN_MAX, thousands};
 
 /// What was seen in the data.
 pub(crate) struct Found {
@@ -11,7 +13,8 @@ pub(crate) struct Found {
     pub(crate) task: Task,
     pub(crate) n_rows: u64,
     pub(crate) time: Option<String>,
-    pub(crate) slices: Vec<String>,
+    /// Name and column of each family of slices.
+    pub(crate) slices: Vec<(String, String)>,
     pub(crate) has_key: bool,
     pub(crate) label_mean: Option<f64>,
 }
@@ -31,6 +34,7 @@ impl Found {
 pub(crate) fn project_toml(found: &Found) -> String {
     let Found { name, .. } = found;
     let quoted_data = quote(&found.data);
+    let quoted_key = key(name);
     let batch = match found.n_rows {
         0..2_000 => 32,
         2_000..50_000 => 128,
@@ -44,9 +48,10 @@ pub(crate) fn project_toml(found: &Found) -> String {
     };
     let time = match &found.time {
         Some(column) => format!(
-            "# Column `{column}` is a time. Where the model will be used on later rows, judge it on later rows:\n\
+            "# Column {} is a time. Where the model will be used on later rows, judge it on later rows:\n\
              #   train   = {{ time = [\"\", \"2024-01-01\"] }}\n\
-             #   holdout = {{ time = [\"2024-01-01\", \"\"] }}\n"
+             #   holdout = {{ time = [\"2024-01-01\", \"\"] }}\n",
+            quote(column)
         ),
         None => String::new(),
     };
@@ -56,7 +61,7 @@ pub(crate) fn project_toml(found: &Found) -> String {
         let lines: Vec<String> = found
             .slices
             .iter()
-            .map(|column| format!("{} = {{ values = {} }}", slice_name(column), quote(column)))
+            .map(|(name, column)| format!("{} = {{ values = {} }}", key(name), quote(column)))
             .collect();
         format!(
             "[slice]\n{}\n# late_evening = {{ where = \"hour >= 17\" }}      # rows for which an SQL predicate holds\n",
@@ -79,13 +84,13 @@ version = 1
 name = "{name}"
 
 # {rows} rows when this was written. A pattern may name many files: Parquet, CSV (plain, .gz, .zst), JSON lines, Arrow.
-[dataset.{name}]
+[dataset.{quoted_key}]
 files = {quoted_data}
 schema = "schema/{name}.toml"
 
 # Disjoint parts of the rows, by rule. `hash` takes percentages of {by}: a row keeps its place when
 # rows are added. `where` takes an SQL predicate.
-{time}[split.{name}]
+{time}[split.{quoted_key}]
 train = {{ hash = [0, 70] }}
 eval = {{ hash = [70, 80] }}            # early stopping looks at these
 holdout = {{ hash = [80, 100] }}        # the gate looks at these, training never does
@@ -134,9 +139,9 @@ pub(crate) fn gate_toml(found: &Found) -> String {
         ),
     };
     let family = match found.slices.first() {
-        Some(column) => format!(
-            "\n[[gate.release.rule]]\nname = \"not worse for any {column}\"\n{change}\nslices = [\"{}=*\"]                     # every value with enough rows\n{}\nn_rows_min = 200\n",
-            slice_name(column),
+        Some((name, column)) => format!(
+            "\n[[gate.release.rule]]\nname = {}\n{change}\nslices = [\"{name}=*\"]                     # every value with enough rows\n{}\nn_rows_min = 200\n",
+            quote(&format!("not worse for any {column}")),
             slices.replace("0.01", "0.05").replace("0.02", "0.10"),
         ),
         None => String::new(),
@@ -180,15 +185,66 @@ name = "not worse"
     )
 }
 
+/// A TOML basic string on one line; JSON's escapes are a subset of TOML's.
 fn quote(text: &str) -> String {
-    serde_json::Value::String(text.to_owned()).to_string()
+    serde_json::Value::String(text.to_owned()).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// A column's name as a slice's name.
-fn slice_name(column: &str) -> String {
-    let plain: String = column
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' })
-        .collect();
-    plain.trim_start_matches('_').chars().take(64).collect()
+/// A TOML key: bare where it may be.
+fn key(text: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !text.is_empty() && text.chars().all(is_bare) { text.to_owned() } else { quote(text) }
+}
+
+/// Columns with the names of their slices: valid, different, and never `all`, which always exists.
+pub(crate) fn slice_names(columns: Vec<String>) -> Vec<(String, String)> {
+    let mut taken = BTreeSet::from(["all".to_owned()]);
+    columns
+        .into_iter()
+        .map(|column| {
+            let plain: String = column
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' })
+                .collect();
+            let base = Some(plain.trim_matches('_')).filter(|it| !it.is_empty()).unwrap_or("slice");
+            // Room for a number at the end; what is left is ASCII.
+            let base = &base[..base.len().min(NAME_LEN_MAX - 4)];
+            let numbered = (2_u32..).map(|n| format!("{base}_{n}"));
+            let name = std::iter::once(base.to_owned())
+                .chain(numbered)
+                .find(|it| !taken.contains(it))
+                .unwrap_or_else(|| base.to_owned());
+            taken.insert(name.clone());
+            (name, column)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{key, quote, slice_names};
+
+    #[test]
+    fn keys_and_strings_read_back_as_they_were() {
+        for text in
+            ["plain", "a.b", "it \"is\"", "back\\slash", "two\nlines", "\u{7f}\u{1}", "ä", ""]
+        {
+            let document = format!("{} = {}", key(text), quote(text));
+            assert!(!document.contains('\n'), "{document}");
+            let table: toml::Table = document.parse().expect("valid TOML");
+            assert_eq!(table.get(text).and_then(toml::Value::as_str), Some(text), "{document}");
+        }
+    }
+
+    #[test]
+    fn slice_names_are_valid_and_differ() {
+        let long = "x".repeat(80);
+        let columns = ["all", "a b", "a.b", "ä", "_", &long, &long].map(str::to_owned).to_vec();
+        let names: Vec<String> = slice_names(columns).into_iter().map(|it| it.0).collect();
+        assert_eq!(names[..5], ["all_2", "a_b", "a_b_2", "slice", "slice_2"]);
+        for name in &names {
+            assert!(name.parse::<karat_core::Name>().is_ok(), "{name}");
+        }
+        assert_ne!(names[5], names[6]);
+    }
 }

@@ -1,7 +1,7 @@
 //! `karat runs`, `karat show`, `karat alias`: what the store knows.
 
-use karat_core::{Digest, Exit, Failure, ModelRef, Name};
-use karat_store::{Access, Promotion, RunRecord, Store, VersionRecord};
+use karat_core::{Digest, Exit, Failure, ModelRef, Name, Snapshot, nearest};
+use karat_store::{Access, Promotion, RunRecord, Store, StoreError, VersionRecord};
 use serde_json::{Value, json};
 
 use crate::{
@@ -41,11 +41,7 @@ pub(crate) fn show(session: &Session, args: &ShowArgs) -> Result<Exit, Failure> 
     } else if let Some((dataset, prefix)) = snapshot_reference(&args.what) {
         let found = store.find_snapshot(Some(&dataset), &prefix)?;
         let [(digest, snapshot)] = &found[..] else {
-            return Err(Failure::new(
-                "snapshot-unknown",
-                Exit::Usage,
-                format!("`{}` means {} snapshots of dataset `{dataset}`", args.what, found.len()),
-            ));
+            return Err(no_snapshot(store, &args.what, &dataset, &found));
         };
         json!({ "snapshot": snapshot.label(), "digest": digest, "files": snapshot.files, "n_rows": snapshot.n_rows, "schema": snapshot.schema })
     } else {
@@ -72,6 +68,9 @@ pub(crate) fn alias(session: &Session, args: &AliasArgs) -> Result<Exit, Failure
         let (model, alias): (Name, Name) =
             (model.parse().map_err(usage)?, alias.parse().map_err(usage)?);
         let history = store.history(&model, &alias)?;
+        if history.is_empty() {
+            return Err(no_alias(store, model, alias)?);
+        }
         let mut table = TextTable::new(&["when", "from", "to", "by", "why"]);
         for it in &history {
             let from = it.from.map_or_else(|| "-".to_owned(), |it| format!("{model}@{it}"));
@@ -85,7 +84,7 @@ pub(crate) fn alias(session: &Session, args: &AliasArgs) -> Result<Exit, Failure
             session.json(&promotion_json(it));
         }
         session.text(&table.text());
-        return Ok(if history.is_empty() { Exit::Nothing } else { Exit::Pass });
+        return Ok(Exit::Pass);
     }
     let models = match &args.what {
         Some(model) => vec![model.parse().map_err(usage)?],
@@ -94,6 +93,9 @@ pub(crate) fn alias(session: &Session, args: &AliasArgs) -> Result<Exit, Failure
     let mut table = TextTable::new(&["alias", "version", "moved", "versions"]);
     for model in &models {
         let n_versions = store.versions(model)?.len();
+        if n_versions == 0 {
+            return Err(no_model(store, model.clone())?);
+        }
         for (alias, record) in store.aliases(model)? {
             table.row(vec![
                 format!("{model}@{alias}"),
@@ -108,11 +110,70 @@ pub(crate) fn alias(session: &Session, args: &AliasArgs) -> Result<Exit, Failure
     Ok(Exit::Pass)
 }
 
-/// `flights@9f3c21ab`: at least eight hex digits, not all decimal as a version is.
+fn no_model(store: &Store, asked: Name) -> Result<Failure, Failure> {
+    let known = store.models()?;
+    let near = near(asked.as_str(), known.iter().map(Name::as_str));
+    Ok(StoreError::ModelUnknown { asked, near }.into())
+}
+
+fn no_alias(store: &Store, model: Name, asked: Name) -> Result<Failure, Failure> {
+    if store.versions(&model)?.is_empty() {
+        return no_model(store, model);
+    }
+    let known = store.aliases(&model)?;
+    let near = near(asked.as_str(), known.keys().map(Name::as_str));
+    Ok(StoreError::AliasUnknown { model, asked, near }.into())
+}
+
+fn near<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    nearest(asked, known).into_iter().map(str::to_owned).collect()
+}
+
+/// Digits of a digest that tell snapshots apart where the short form does not.
+const LONGER: usize = 16;
+/// Snapshots listed.
+const SNAPSHOTS_SHOWN: usize = 5;
+
+fn no_snapshot(
+    store: &Store,
+    asked: &str,
+    dataset: &Name,
+    found: &[(Digest, Snapshot)],
+) -> Failure {
+    let failure = Failure::new(
+        "snapshot-unknown",
+        Exit::Usage,
+        format!("`{asked}` means {} snapshots of dataset `{dataset}`", found.len()),
+    );
+    if !found.is_empty() {
+        let labels: Vec<String> = found
+            .iter()
+            .take(SNAPSHOTS_SHOWN)
+            .map(|(digest, _)| format!("{dataset}@{}", &digest.hex()[..LONGER]))
+            .collect();
+        return failure.detail(format!("they are `{}`", labels.join("`, `")));
+    }
+    // A snapshot that cannot be read is another command's finding.
+    let known: Vec<String> = store
+        .find_snapshot(None, "")
+        .unwrap_or_default()
+        .iter()
+        .map(|(_, snapshot)| snapshot.label())
+        .collect();
+    let near = near(asked, known.iter().map(String::as_str));
+    if near.is_empty() {
+        failure.detail("no snapshot is on record")
+    } else {
+        failure.detail(format!("the nearest are `{}`", near.join("`, `")))
+    }
+}
+
+/// `flights@9f3c21ab`: at least eight hex digits that are no version number.
 fn snapshot_reference(text: &str) -> Option<(Name, String)> {
     let (dataset, prefix) = text.split_once('@')?;
     let is_hex = prefix.len() >= karat_core::digest::SHORT_LEN
-        && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+        && prefix.bytes().all(|b| b.is_ascii_hexdigit())
+        && prefix.parse::<u32>().is_err();
     is_hex.then(|| Some((dataset.parse().ok()?, prefix.to_ascii_lowercase())))?
 }
 
@@ -143,7 +204,17 @@ fn run_json(run: &RunRecord) -> Value {
 
 fn version_json(store: &Store, version: &VersionRecord) -> Result<Value, Failure> {
     let manifest: Value =
-        serde_json::from_slice(&store.read(&version.manifest)?).unwrap_or(Value::Null);
+        serde_json::from_slice(&store.read(&version.manifest)?).map_err(|error| {
+            Failure::new(
+                "record-unreadable",
+                Exit::Run,
+                format!(
+                    "the manifest of `{}` is not in the form this build reads",
+                    version.label()
+                ),
+            )
+            .because(&error)
+        })?;
     let verdicts: Vec<Value> = store
         .verdicts_of(&version.manifest)?
         .iter()

@@ -14,7 +14,13 @@ use crate::{
 
 pub(crate) fn verify(session: &Session, args: &VerifyArgs) -> Result<Exit, Failure> {
     let workshop = session.open(Access::ReadOnly)?;
-    let report = workshop.store.verify(!args.structure_only, &mut |_, _| {})?;
+    session.with_screen(|screen| screen.begin("verify", "objects", None));
+    let mut on_progress = |done, total| {
+        session.with_screen(|screen| screen.progress("verify", done, total, ""));
+    };
+    let report = workshop.store.verify(!args.structure_only, &mut on_progress);
+    session.with_screen(crate::render::Screen::end_bar);
+    let report = report?;
     session.json(
         &json!({ "event": "verified", "n_objects": report.n_objects, "problems": report.problems }),
     );
@@ -46,7 +52,7 @@ pub(crate) fn verify(session: &Session, args: &VerifyArgs) -> Result<Exit, Failu
 }
 
 pub(crate) fn gc(session: &Session, args: &GcArgs) -> Result<Exit, Failure> {
-    let workshop = session.open(Access::ReadWrite)?;
+    let workshop = session.open_existing()?;
     let grace = Duration::from_secs(args.grace.saturating_mul(60));
     let report = workshop.store.gc(grace, args.dry_run, env::now())?;
     let verb = if args.dry_run { "would remove" } else { "removed" };

@@ -1,7 +1,7 @@
 //! `karat promote`, `karat rollback`: move an alias.
 
 use karat_core::{Exit, Failure, summary::PromotionSummary};
-use karat_store::{Access, Authority};
+use karat_store::Authority;
 use serde_json::json;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(crate) fn promote(session: &Session, args: &PromoteArgs) -> Result<Exit, Failure> {
-    let workshop = session.open(Access::ReadWrite)?;
+    let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
     let version = lab.resolve(&args.version)?;
     let authority = match args.reason.clone().filter(|_| args.force) {
@@ -29,7 +29,7 @@ pub(crate) fn rollback(session: &Session, args: &RollbackArgs) -> Result<Exit, F
         Some(model) => model.clone(),
         None => session.project()?.train.name,
     };
-    let workshop = session.open(Access::ReadWrite)?;
+    let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
     let moved = lab.rollback(&mut session.observer(), &model, &args.alias, &args.reason)?;
     show(session, &moved);

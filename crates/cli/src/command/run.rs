@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use karat_core::{Digest, Exit, Failure, summary::RunSummary};
-use karat_pipeline::{AfterPass, Whole, pick_gate};
+use karat_core::{Digest, Event, Exit, Failure, Observer, summary::RunSummary};
+use karat_pipeline::{AfterPass, Lab, Whole, pick_gate};
 use karat_store::{Access, Store};
 
 use crate::{
     args::RunArgs,
-    context::{STATE_DIR, Session},
+    context::{STATE_DIR, Session, shell_word},
     render::summary,
 };
 
@@ -24,28 +24,55 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
     let lab = session.lab(&workshop);
     let after = if args.dry_run { AfterPass::Leave } else { AfterPass::Promote };
     let whole = lab.run(&mut session.observer(), &project, schema, &policy, gate, after)?;
-    super::snapshot::write_pointer(session, &whole.frozen.located.snapshot)?;
-
-    let files = lab.keep_reports(&whole.summary, reports)?;
-    let at = place_reports(session, &workshop.store, &whole, &files)?;
-    if let Some(out) = &args.out {
-        copy_out(&workshop.store, out, &whole.outputs)?;
-        copy_out(&workshop.store, out, &files)?;
-    }
+    let shown = write_all(session, &lab, args, &whole);
+    session.json(&serde_json::json!({ "event": "run_finished", "exit": whole.exit.code(), "summary": whole.summary }));
     if let Some(refusal) = whole.refusal {
         return Err(refusal);
     }
-    let shown = args.out.as_ref().map_or(at, |out| out.join("report.html"));
+    let shown = shown.map(|it| it.display().to_string());
     let next = advice(session, &whole);
     let paint = session.with_screen(|screen| screen.stdout_paint());
-    session.text(&summary::render(
-        &whole.summary,
-        Some(&shown.display().to_string()),
-        &next,
-        paint,
-    ));
-    session.json(&serde_json::json!({ "event": "run_finished", "exit": whole.exit.code(), "summary": whole.summary }));
+    session.text(&summary::render(&whole.summary, shown.as_deref(), &next, paint));
     Ok(whole.exit)
+}
+
+/// Pointer file, reports, `--out`: each as far as it goes. The verdict stands whatever becomes of them. Returns where
+/// the page lies.
+fn write_all(session: &Session, lab: &Lab<'_>, args: &RunArgs, whole: &Whole) -> Option<PathBuf> {
+    let snapshot = &whole.frozen.located.snapshot;
+    let pointer = super::snapshot::write_pointer(session, snapshot);
+    let _ = or_warn(session, "the pointer file", pointer);
+    let out = args.out.as_ref().map(|it| session.path(it));
+    let mut is_out = out.is_some();
+    if let Some(out) = &out {
+        is_out &= or_warn(session, "`--out`", copy_out(lab.store, out, &whole.outputs)).is_some();
+    }
+    let files = or_warn(session, "the reports", lab.keep_reports(&whole.summary, reports))?;
+    let placed = place_reports(session, lab.store, whole, &files);
+    let placed = or_warn(session, "the copy of the reports", placed);
+    match out {
+        // One warning about a folder that cannot be written to is enough.
+        Some(out) if is_out => {
+            let copied = copy_out(lab.store, &out, &files);
+            or_warn(session, "`--out`", copied).map(|()| out.join("report.html")).or(placed)
+        }
+        _ => placed,
+    }
+}
+
+/// What was recorded stands; what could not be written for people is a warning.
+pub(crate) fn or_warn<T>(session: &Session, what: &str, done: Result<T, Failure>) -> Option<T> {
+    match done {
+        Ok(value) => Some(value),
+        Err(failure) => {
+            let causes: String = failure.causes.iter().map(|it| format!(": {it}")).collect();
+            session.observer().observe(Event::Warned {
+                code: "reports-not-written".to_owned(),
+                message: format!("{what}: {}{causes}", failure.message),
+            });
+            None
+        }
+    }
 }
 
 /// Every report by file name. One summary object, so no place tells another story.
@@ -86,38 +113,79 @@ pub(crate) fn copy_out(
     Ok(())
 }
 
+/// What to try next, true of this outcome: no champion is named where there is none.
 fn advice(session: &Session, whole: &Whole) -> Vec<String> {
-    let dir = match session.root().to_str() {
-        Some(".") | None => String::new(),
-        Some(dir) => format!(" -C {dir}"),
-    };
-    let model = whole
-        .summary
-        .train
-        .as_ref()
-        .map_or("MODEL", |it| it.version.split('@').next().unwrap_or("MODEL"));
+    let karat = session.karat();
+    let Some(train) = &whole.summary.train else { return Vec::new() };
+    let version = &train.version;
+    let promotion = whole.summary.promotion.as_ref();
+    let champion = promotion.filter(|it| it.to.is_some());
     match whole.exit {
-        Exit::Pass => vec![
-            format!(
-                "karat{dir} run --set train.hidden=[128,128]   judges a smaller model against the champion"
-            ),
-            format!(
-                "karat{dir} score --model {model}@champion --out scores.parquet FILE…   scores new rows"
-            ),
-        ],
-        Exit::Inconclusive => vec![
-            "label more rows of the slices named above, or widen the margin in gate.toml"
-                .to_owned(),
-            format!("karat{dir} show {model}@champion   shows what is in use"),
-        ],
-        _ => vec![
-            format!(
-                "karat{dir} compare {model}@champion {}   shows the two side by side",
-                whole.summary.train.as_ref().map_or("", |it| &it.version)
-            ),
-            format!(
-                "karat{dir} promote VERSION --force --reason TEXT   overrides the gate and records who did"
-            ),
-        ],
+        Exit::Pass => {
+            let other = another(&train.spec);
+            let used = match champion {
+                Some(it) if it.to.as_ref() == Some(version) => &it.alias,
+                _ => version,
+            };
+            vec![
+                format!(
+                    "{karat} run --set {}   judges another model against the champion",
+                    shell_word(other)
+                ),
+                format!(
+                    "{karat} score --model {used} --out scores.parquet FILE…   scores new rows"
+                ),
+            ]
+        }
+        Exit::Inconclusive => {
+            let mut next = vec![
+                "label more rows of the slices named above, or widen the margin in gate.toml"
+                    .to_owned(),
+            ];
+            next.extend(
+                champion.map(|it| format!("{karat} show {}   shows what is in use", it.alias)),
+            );
+            next
+        }
+        _ => {
+            let mut next = Vec::new();
+            if let Some(it) = champion.filter(|it| it.to.as_ref() != Some(version)) {
+                next.push(format!(
+                    "{karat} compare {} {version}   shows the two side by side",
+                    it.alias
+                ));
+            }
+            next.push(format!(
+                "{karat} promote {version} --force --reason TEXT   overrides the gate and records who did"
+            ));
+            next
+        }
+    }
+}
+
+/// A setting that this model has, at another value.
+fn another(spec: &serde_json::Value) -> &'static str {
+    let hidden = &spec["model"]["hidden"];
+    if !hidden.is_array() {
+        "train.learning_rate=0.003"
+    } else if *hidden == serde_json::json!([128, 128]) {
+        "train.hidden=[64,64]"
+    } else {
+        "train.hidden=[128,128]"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::another;
+
+    #[test]
+    fn what_to_try_next_is_a_setting_of_this_model_at_another_value() {
+        assert_eq!(another(&json!({"model": {"kind": "linear"}})), "train.learning_rate=0.003");
+        let mlp = |hidden: &[u32]| json!({"model": {"kind": "mlp", "hidden": hidden}});
+        assert_eq!(another(&mlp(&[16])), "train.hidden=[128,128]");
+        assert_eq!(another(&mlp(&[128, 128])), "train.hidden=[64,64]");
     }
 }

@@ -1,8 +1,9 @@
 //! `karat score`: any supported file to predictions.
 
+use std::path::PathBuf;
+
 use karat_core::{Exit, Failure, ModelRef, Name, Which, thousands};
 use karat_pipeline::{CHAMPION, ScoreOptions};
-use karat_store::Access;
 use serde_json::json;
 
 use crate::{args::ScoreArgs, context::Session};
@@ -14,7 +15,7 @@ pub(crate) fn run(session: &Session, args: &ScoreArgs) -> Result<Exit, Failure> 
         None => ModelRef { model: project.train.name.clone(), which: Which::Alias(champion()?) },
     };
     let extension = args.out.extension().and_then(|it| it.to_str()).unwrap_or_default();
-    if !["parquet", "csv", "jsonl"].contains(&extension) {
+    if !["parquet", "csv", "jsonl"].contains(&extension.to_ascii_lowercase().as_str()) {
         return Err(Failure::new(
             "out-format",
             Exit::Usage,
@@ -24,34 +25,58 @@ pub(crate) fn run(session: &Session, args: &ScoreArgs) -> Result<Exit, Failure> 
             ),
         ));
     }
-    let workshop = session.open(Access::ReadWrite)?;
+    let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
     let version = lab.resolve(&model)?;
     let options = ScoreOptions {
-        batch_size: args
-            .batch_size
-            .unwrap_or(project.score.batch_size)
-            .clamp(1, karat_core::project::BATCH_SIZE_MAX),
+        batch_size: args.batch_size.unwrap_or(project.score.batch_size),
         quarantine_max: project.score.quarantine_max,
         device: project.train.device.clone(),
     };
-    let input: Vec<String> = args.input.iter().map(|it| absolute(it)).collect::<Result<_, _>>()?;
-    let summary =
-        lab.score_files(&mut session.observer(), &version.manifest, &input, &args.out, &options)?;
+    let input: Vec<String> =
+        args.input.iter().map(|it| absolute(session, it)).collect::<Result<_, _>>()?;
+    let out = session.path(&args.out);
+    let quarantine = quarantine_of(&out);
+    let summary = lab
+        .score_files(&mut session.observer(), &version.manifest, &input, &out, &options)
+        .map_err(|failure| with_quarantine(failure, &quarantine))?;
+    let is_quarantined = 0 < summary.n_quarantined;
+    let kept = match is_quarantined {
+        true => format!(" in {}", quarantine.display()),
+        false => String::new(),
+    };
     session.text(&format!(
-        "{}  {} rows scored with {}, {} quarantined",
-        args.out.display(),
+        "{}  {} rows scored with {}, {} quarantined{kept}",
+        out.display(),
         thousands(summary.n_rows),
         version.label(),
         thousands(summary.n_quarantined)
     ));
-    session.json(&json!({ "event": "scored", "model": version.label(), "out": args.out, "summary": summary }));
+    let quarantine = Some(quarantine).filter(|_| is_quarantined);
+    session.json(&json!({ "event": "scored", "model": version.label(), "out": out, "quarantine": quarantine, "summary": summary }));
     Ok(if summary.n_rows == 0 { Exit::Nothing } else { Exit::Pass })
 }
 
-/// Inputs are relative to where the command was typed, not to the project.
-fn absolute(pattern: &str) -> Result<String, Failure> {
-    let path = std::path::absolute(pattern).map_err(|error| {
+/// Where rows go that could not be scored: beside the scores.
+fn quarantine_of(out: &std::path::Path) -> PathBuf {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{name}.quarantine.jsonl"))
+}
+
+/// Too many rows failed: they are what a person looks at next.
+fn with_quarantine(failure: Failure, quarantine: &std::path::Path) -> Failure {
+    let place = quarantine.display().to_string();
+    let is_told = failure.details.iter().any(|it| it.contains(&place));
+    if failure.code.as_str() == "quarantine-exceeded" && !is_told && quarantine.exists() {
+        failure.detail(format!("the rows are in `{place}`"))
+    } else {
+        failure
+    }
+}
+
+/// Inputs are relative to where the command was typed, which `-C DIR` moves.
+fn absolute(session: &Session, pattern: &str) -> Result<String, Failure> {
+    let path = std::path::absolute(session.path(pattern.as_ref())).map_err(|error| {
         Failure::new("input-invalid", Exit::Usage, format!("`{pattern}` is not a path"))
             .because(&error)
     })?;

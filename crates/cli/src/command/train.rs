@@ -46,13 +46,14 @@ pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> 
     }
     let trained = lab.train(&mut session.observer(), &project, &frozen)?;
     if let Some(out) = &args.out {
-        super::run::copy_out(&workshop.store, out, &trained.outputs)?;
+        super::run::copy_out(&workshop.store, &session.path(out), &trained.outputs)?;
     }
     session.text(&format!(
-        "\n{}  run {}, model {}\nnext     karat gate {}   judges it",
+        "\n{}  run {}, model {}\nnext     {} gate {}   judges it",
         trained.version.label(),
         trained.run,
         trained.manifest_digest.short(),
+        session.karat(),
         trained.version.label()
     ));
     session.json(&json!({ "event": "trained", "version": trained.version.label(), "run": trained.run, "model": trained.manifest_digest }));

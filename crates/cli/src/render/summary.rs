@@ -18,8 +18,10 @@ use super::{
 
 /// Lines of slices shown a family; the rest are in the report.
 const SLICES_SHOWN: usize = 16;
-/// Findings shown; the rest are in the report.
-const FINDINGS_SHOWN: usize = 12;
+/// Rules shown; the rest are in the report.
+const RULES_SHOWN: usize = 10;
+/// Slices named for a rule that does not hold.
+const VALUES_SHOWN: usize = 3;
 
 /// The closing screen of `run` and `gate`.
 pub(crate) fn render(
@@ -159,8 +161,7 @@ fn metrics(report: &Report, candidate: &str, baseline: &str, paint: Paint) -> Ve
     let mut below = Vec::new();
     for (name, mut cells) in families {
         natural(&mut cells);
-        let title = format!("{} by {name}", metric.word());
-        let mut table = TextTable::new(&[title.as_str(), "", "", "rows"]);
+        let mut table = TextTable::bare();
         for cell in cells.iter().take(SLICES_SHOWN) {
             let label = cell.slice.split_once('=').map_or(cell.slice.as_str(), |(_, it)| it);
             table.row(vec![
@@ -170,7 +171,8 @@ fn metrics(report: &Report, candidate: &str, baseline: &str, paint: Paint) -> Ve
                 thousands(cell.n_rows),
             ]);
         }
-        let mut block = table.lines();
+        let mut block = vec![paint.bold(&format!("{} by {name}", metric.word()))];
+        block.extend(table.lines());
         if SLICES_SHOWN < cells.len() {
             block.push(paint.dim(&format!("and {} more", cells.len() - SLICES_SHOWN)));
         }
@@ -193,29 +195,82 @@ fn natural(cells: &mut [&Cell]) {
     cells.sort_by_key(|cell| key(cell));
 }
 
+/// One line a rule, worst first: which slices decided it, or how many hold. Every finding in full is in the report.
 fn findings(findings: &[Finding], paint: Paint) -> Vec<String> {
-    let mut sorted: Vec<&Finding> = findings.iter().collect();
-    sorted.sort_by_key(|it| std::cmp::Reverse(it.outcome));
+    let mut rules: Vec<Vec<&Finding>> = Vec::new();
+    for finding in findings {
+        match rules.iter_mut().find(|it| it[0].rule == finding.rule) {
+            Some(rule) => rule.push(finding),
+            None => rules.push(vec![finding]),
+        }
+    }
+    let worst = |rule: &[&Finding]| rule.iter().map(|it| it.outcome).max().unwrap_or(Outcome::Pass);
+    rules.sort_by_key(|rule| std::cmp::Reverse(worst(rule)));
     let mut table = TextTable::bare();
-    for finding in sorted.iter().take(FINDINGS_SHOWN) {
+    for rule in rules.iter().take(RULES_SHOWN) {
+        let outcome = worst(rule);
         table.row(vec![
-            format!("  {}", paint.outcome(finding.outcome)),
-            finding.rule.clone(),
-            finding.subject.clone(),
-            finding.message.clone(),
+            format!("  {}", paint.outcome(outcome)),
+            rule[0].rule.clone(),
+            why(rule, outcome),
         ]);
     }
-    let mut lines = table.lines();
-    if FINDINGS_SHOWN < sorted.len() {
-        let rest = &sorted[FINDINGS_SHOWN..];
-        let worst = rest.iter().map(|it| it.outcome).max().unwrap_or(Outcome::Pass);
-        lines.push(paint.dim(&format!(
-            "  and {} more, the worst of them: {}",
-            rest.len(),
-            worst.word()
-        )));
+    let mut lines = Vec::new();
+    for (line, rule) in table.lines().into_iter().zip(&rules) {
+        lines.push(line);
+        let outcome = worst(rule);
+        let advice =
+            rule.iter().filter(|it| it.outcome == outcome).find_map(|it| it.advice.as_ref());
+        if let Some(advice) = advice.filter(|_| outcome != Outcome::Pass) {
+            lines.push(format!("    {}: {advice}", paint.cyan("hint")));
+        }
+    }
+    if let Some(rest) = rules.get(RULES_SHOWN..).filter(|it| !it.is_empty()) {
+        let word = worst(rest[0].as_slice()).word();
+        lines.push(paint.dim(&format!("  and {} more, the worst of them: {word}", rest.len())));
     }
     lines
+}
+
+/// What decided a rule, in one short line.
+fn why(rule: &[&Finding], outcome: Outcome) -> String {
+    let deciding: Vec<&&Finding> = rule.iter().filter(|it| it.outcome == outcome).collect();
+    if let [only] = rule {
+        return measured(only).unwrap_or_else(|| only.message.clone());
+    }
+    let bound = rule.iter().find(|it| it.value.is_some()).map_or("", |it| it.bound.as_str());
+    if outcome == Outcome::Pass {
+        return format!("{} slices hold; must be {bound}", rule.len());
+    }
+    let Some(values) = deciding.iter().map(|it| short(it)).collect::<Option<Vec<String>>>() else {
+        let n_holding = rule.iter().filter(|it| it.outcome == Outcome::Pass).count();
+        return format!("{} of {} slices hold; {}", n_holding, rule.len(), deciding[0].message);
+    };
+    let shown = values.iter().take(VALUES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = match values.len().saturating_sub(VALUES_SHOWN) {
+        0 => String::new(),
+        n => format!(", and {n} more"),
+    };
+    format!("{} of {} slices: {shown}{more}; must be {bound}", deciding.len(), rule.len())
+}
+
+/// `0.6486 [0.6460, 0.6512]; must be at least 0.62`.
+fn measured(finding: &Finding) -> Option<String> {
+    let figure = figure(finding)?;
+    let interval = interval(finding.interval);
+    Some(format!("{figure} {interval}; must be {}", finding.bound))
+}
+
+/// `carrier=UA 0.5712`.
+fn short(finding: &Finding) -> Option<String> {
+    let slice = finding.subject.split_once("slice ").map_or("all", |(_, slice)| slice);
+    Some(format!("{slice} {}", figure(finding)?))
+}
+
+/// The value, with its sign where it is a change.
+fn figure(finding: &Finding) -> Option<String> {
+    let is_change = ["worse", "better"].iter().any(|word| finding.bound.contains(word));
+    finding.value.map(|it| if is_change { format!("{it:+.4}") } else { format!("{it:.4}") })
 }
 
 pub(crate) fn value(value: Option<f64>) -> String {

@@ -7,8 +7,9 @@ use std::{
 };
 
 use karat_core::{
-    Event, Exit, Failure, Observer, Timestamp, TrainSpec, UpdateRecord,
+    Event, Exit, Failure, Observer, Step, Timestamp, TrainSpec, UpdateRecord,
     port::{CheckpointFiles, EncodedRows, Stop, TrainIo},
+    thousands,
 };
 use karat_store::{RunHandle, RunLog, Store};
 
@@ -16,6 +17,8 @@ use crate::freeze::to_value;
 
 /// How often a running training tells the store that it is alive.
 const HEARTBEAT_MS: i64 = 10_000;
+/// How often progress is told.
+const PROGRESS_MS: i64 = 100;
 
 /// What training and the checkpoint writer share. A `Lab` itself cannot cross threads: its ports need not.
 #[derive(Clone, Copy)]
@@ -68,6 +71,37 @@ pub(super) struct Io<'scope, 'a> {
     pub(super) writer: Option<ScopedJoinHandle<'scope, Result<(), Failure>>>,
     pub(super) saved_at: Timestamp,
     pub(super) beaten_at: Timestamp,
+    pub(super) pace: Pace,
+}
+
+/// How far training is and how fast, told a few times a second.
+pub(super) struct Pace {
+    n_updates: u64,
+    n_rows: u64,
+    started_at: Timestamp,
+    told_at: Timestamp,
+}
+
+impl Pace {
+    pub(super) fn new(n_updates: u64, now: Timestamp) -> Self {
+        Self { n_updates, n_rows: 0, started_at: now, told_at: now }
+    }
+
+    fn after(&mut self, record: &UpdateRecord, now: Timestamp) -> Option<Event> {
+        self.n_rows += record.n_rows;
+        if now.0 - self.told_at.0 < PROGRESS_MS {
+            return None;
+        }
+        self.told_at = now;
+        let seconds = (now.0 - self.started_at.0) as f64 / 1000.0;
+        let rate = (self.n_rows as f64 / seconds) as u64;
+        Some(Event::Progress {
+            step: Step::Train,
+            done: record.update,
+            total: Some(self.n_updates),
+            note: format!("loss {:.4}, {} rows/s", record.loss, thousands(rate)),
+        })
+    }
 }
 
 impl Io<'_, '_> {
@@ -140,7 +174,14 @@ impl TrainIo for Io<'_, '_> {
             self.log.note_evaluation(*update, *loss);
         }
         self.pass_reports();
+        let progress = match &event {
+            Event::Updated(record) => self.pace.after(record, (self.desk.clock)()),
+            _ => None,
+        };
         self.observer.observe(event);
+        if let Some(progress) = progress {
+            self.observer.observe(progress);
+        }
     }
 
     fn stop_requested(&self) -> bool {
