@@ -12,6 +12,8 @@
 
 use rayon::prelude::*;
 
+mod column;
+
 /// Piece of k: KC × NR floats of the right operand stay in the first-level cache.
 const KC: usize = 256;
 /// Rows of c that one thread takes at a time from [`rows_times`]; a multiple of every MR.
@@ -44,10 +46,11 @@ impl Level {
     /// The levels this machine has, best first. The only place that makes one.
     fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
+        let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        #[cfg(target_arch = "x86_64")]
         let found = [
-            is_x86_feature_detected!("avx512f").then_some(Self::Avx512),
-            (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-                .then_some(Self::Avx2),
+            (has_avx2 && is_x86_feature_detected!("avx512f")).then_some(Self::Avx512),
+            has_avx2.then_some(Self::Avx2),
             Some(Self::Plain),
         ];
         #[cfg(not(target_arch = "x86_64"))]
@@ -158,6 +161,12 @@ impl Packed {
         Self { level, panels, k, n }
     }
 
+    /// The only column, when there is one.
+    fn only_column(&self) -> Option<Vec<f32>> {
+        let first_of_rows = self.panels.iter().step_by(self.level.nr());
+        (self.n == 1).then(|| first_of_rows.copied().collect())
+    }
+
     /// Sum of each column, adding in the order of rows.
     #[must_use]
     pub fn column_sums(&self) -> Vec<f32> {
@@ -199,6 +208,9 @@ pub fn rows_times(a: &[f32], b: &Packed, epilogue: Epilogue<'_>, c: &mut [f32]) 
         return;
     }
     assert_eq!(a.len() * n, c.len() * k, "rows of the left operand and of the result");
+    if let Some(column) = b.only_column() {
+        return column::rows_times(b.level, a, &column, epilogue, c);
+    }
     let padded = epilogue.bias.map(|bias| {
         assert_eq!(bias.len(), n, "one bias a column");
         let mut padded = bias.to_vec();
@@ -224,6 +236,9 @@ pub fn transposed_times(a: &[f32], b: &Packed, c: &mut [f32]) {
     }
     let m_all = c.len() / n;
     assert_eq!(a.len(), k * m_all, "the left operand is {k} x {m_all}");
+    if let Some(column) = b.only_column() {
+        return column::transposed_times(level, a, &column, c);
+    }
     let mr = level.mr();
     c.par_chunks_mut(ROWS_TRANSPOSED * n).enumerate().for_each(|(chunk, c)| {
         let m = c.len() / n;
@@ -547,8 +562,12 @@ mod tests {
     use super::{Epilogue, Level, Packed, reference, rows_times, transposed_times};
     use crate::testing::{assert_same_bits, on_any_threads, uniform};
 
-    const SIZES: [(usize, usize, usize); 12] = [
+    const SIZES: [(usize, usize, usize); 16] = [
         (1, 1, 1),
+        (97, 300, 1),
+        (8, 513, 1),
+        (200, 2, 1),
+        (3, 0, 1),
         (1, 5, 1),
         (2, 3, 17),
         (6, 4, 16),

@@ -6,7 +6,7 @@ use karat_core::{
 };
 use karat_kernels::{bce::sigmoid, cross_entropy::softmax};
 use karat_models::Model;
-use rayon::ThreadPool;
+use rayon::{ThreadPool, prelude::*};
 
 use crate::{
     batch::Shape,
@@ -14,6 +14,9 @@ use crate::{
     error::TrainError,
     network,
 };
+
+/// Rows that go through all layers together.
+const PART: usize = 512;
 
 /// A model ready to score. A row's score does not depend on its batch: every product is one chain of additions.
 pub(crate) struct Scorer {
@@ -47,8 +50,14 @@ impl Scorer {
 
     fn logits(&self, batch: &Batch) -> Result<Vec<f32>, TrainError> {
         self.shape.check(batch, false)?;
-        let inputs = self.shape.inputs(batch, 0..batch.n_rows, &self.device);
-        device::read(self.model.forward(inputs, None))
+        // Whole rows through all layers, a part at a time: what a layer leaves is still in the cache for the next, and
+        // threads meet once a batch instead of once a layer.
+        let parts = (0..batch.n_rows.div_ceil(PART)).into_par_iter().map(|part| {
+            let rows = part * PART..((part + 1) * PART).min(batch.n_rows);
+            let inputs = self.shape.inputs(batch, rows, &self.device);
+            device::read(self.model.forward(inputs, None))
+        });
+        Ok(parts.collect::<Result<Vec<Vec<f32>>, TrainError>>()?.concat())
     }
 }
 

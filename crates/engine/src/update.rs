@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Rows of one forward pass while evaluating.
-const EVALUATE_ROWS: usize = 8192;
+const EVALUATE_ROWS: usize = 4096;
 
 /// What stays the same for all updates of a run.
 #[derive(Clone, Debug)]
