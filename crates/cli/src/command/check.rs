@@ -1,6 +1,6 @@
 //! `karat check`: ask the checks of a dataset.
 
-use karat_core::{Exit, Failure, Finding, Outcome};
+use karat_core::{ColumnType, Exit, Failure, Finding, Outcome, Timestamp};
 use karat_store::Access;
 use serde_json::json;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(session: &Session, args: &CheckArgs) -> Result<Exit, Failure> 
     for column in &checked.profile.columns {
         let missing = column.n_missing as f64 / checked.profile.n_rows.max(1) as f64;
         let number =
-            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| format!("{it:.4}"));
+            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| figure(column.ty, it));
         let distinct =
             if column.distinct_is_exact { String::new() } else { "at least ".to_owned() };
         table.row(vec![
@@ -50,6 +50,15 @@ pub(crate) fn run(session: &Session, args: &CheckArgs) -> Result<Exit, Failure> 
     let exit = outcome.exit();
     session.json(&json!({ "event": "check_finished", "exit": exit.code(), "outcome": outcome }));
     Ok(exit)
+}
+
+/// A bound as a reader of the file would write it. A mean of whole numbers is not whole.
+fn figure(ty: ColumnType, value: f64) -> String {
+    match ty {
+        ColumnType::Time => Timestamp(value as i64).to_string(),
+        ColumnType::Int if value.fract().abs() <= 0.0 => format!("{value:.0}"),
+        _ => format!("{value:.4}"),
+    }
 }
 
 fn failures(findings: &[Finding]) -> usize {
