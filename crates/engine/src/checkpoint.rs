@@ -53,11 +53,7 @@ pub(crate) fn environment_with_rows(
 
 /// Weights as a file.
 pub(crate) fn weights(config: &Config, model: &Model) -> Result<Vec<u8>, TrainError> {
-    let mut file = Writer::new().with_metadata("format", "karat");
-    for (parameter, value) in config.parameters().iter().zip(parameter::values(model)) {
-        file.add_f32(parameter.path.as_str(), &parameter.shape, &device::read(value)?);
-    }
-    Ok(file.finish())
+    write(named(config, "", parameter::values(model)))
 }
 
 /// Everything, as files. `best` are written only where they are others than the learner's.
@@ -67,24 +63,43 @@ pub(crate) fn capture(
     best: Option<&Model>,
     state: &TrainState,
 ) -> Result<CheckpointFiles, TrainError> {
-    let mut optimizer = Writer::new().with_metadata("format", "karat");
-    for (parameter, [m, v]) in config.parameters().iter().zip(&learner.moments) {
-        for (prefix, moment) in [(FIRST_MOMENT, m), (SECOND_MOMENT, v)] {
-            let name = format!("{prefix}{}", parameter.path);
-            optimizer.add_f32(name, &parameter.shape, &device::read(moment.clone())?);
-        }
-    }
-    if let Some(best) = best.filter(|_| state.best_update != state.update) {
-        for (parameter, value) in config.parameters().iter().zip(parameter::values(best)) {
-            let name = format!("{BEST}{}", parameter.path);
-            optimizer.add_f32(name, &parameter.shape, &device::read(value)?);
-        }
-    }
+    let (first, second) = learner.moments.iter().map(|[m, v]| (m.clone(), v.clone())).unzip();
+    let best = best.filter(|_| state.best_update != state.update);
+    let best = best.map_or_else(Vec::new, parameter::values);
+    let optimizer = named(config, FIRST_MOMENT, first)
+        .chain(named(config, SECOND_MOMENT, second))
+        .chain(named(config, BEST, best));
     Ok(CheckpointFiles {
         model: weights(config, &learner.model)?,
-        optimizer: optimizer.finish(),
+        optimizer: write(optimizer)?,
         state: state.clone(),
     })
+}
+
+/// A tensor under its name in a file, with its shape.
+type Named = (String, Vec<usize>, Tensor<1>);
+
+/// The values of the parameters, in their order, as `<prefix><path>`.
+fn named<'a>(
+    config: &Config,
+    prefix: &'a str,
+    values: Vec<Tensor<1>>,
+) -> impl Iterator<Item = Named> + 'a {
+    let parameters = config.parameters().into_iter();
+    parameters.zip(values).map(move |(it, value)| (format!("{prefix}{}", it.path), it.shape, value))
+}
+
+/// A file of tensors. Training waits for this, so the elements are copied from the tensors once, as they lie in memory.
+fn write(tensors: impl Iterator<Item = Named>) -> Result<Vec<u8>, TrainError> {
+    const { assert!(cfg!(target_endian = "little"), "safetensors are little-endian") };
+    let contents: Vec<(String, Vec<usize>, TensorData)> = tensors
+        .map(|(name, shape, value)| Ok((name, shape, device::read_as_it_lies(value)?)))
+        .collect::<Result<_, TrainError>>()?;
+    let mut file = Writer::new().with_metadata("format", "karat");
+    for (name, shape, content) in &contents {
+        file.add(name.as_str(), Dtype::F32, shape, content.as_bytes());
+    }
+    Ok(file.finish())
 }
 
 /// What [`restore`] finds.

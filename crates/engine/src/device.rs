@@ -1,7 +1,7 @@
 //! Devices by the names users type, and the threads beside them. Every call of burn's that is likely to change with its
 //! version stands here.
 
-use burn::tensor::{Device, ExecutionError, Tensor};
+use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
 use karat_core::port::DeviceReport;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -60,6 +60,11 @@ pub(crate) fn threads(n: usize) -> Result<ThreadPool, DeviceError> {
 pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, TrainError> {
     let data = tensor.try_into_data().map_err(lost)?;
     data.try_into_vec::<f32>().map_err(|error| TrainError::Device { message: format!("{error:?}") })
+}
+
+/// The elements of a tensor on the host, as the device's memory has them.
+pub(crate) fn read_as_it_lies(tensor: Tensor<1>) -> Result<TensorData, TrainError> {
+    tensor.try_into_data().map_err(lost)
 }
 
 /// The one number in a tensor.
