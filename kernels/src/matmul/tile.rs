@@ -1,0 +1,258 @@
+//! Tiles: MR × NR elements of the result, summed in registers over one piece of k. Plain Rust, and one module for each x86
+//! vector width.
+
+use super::Level;
+
+/// The left operand of a tile.
+#[derive(Clone, Copy)]
+pub(super) enum Left<'a> {
+    /// Row i begins at i × stride.
+    Rows { rows: &'a [f32], stride: usize },
+    /// MR numbers for each k.
+    Panel(&'a [f32]),
+}
+
+/// MR × NR elements of c, of which `n_rows` × `n_columns` are stored.
+pub(super) struct Tile<'a> {
+    pub(super) n_rows: usize,
+    pub(super) n_columns: usize,
+    pub(super) k: usize,
+    pub(super) left: Left<'a>,
+    /// k × NR.
+    pub(super) right: &'a [f32],
+    /// Whether c holds the sum over earlier pieces.
+    pub(super) continues: bool,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) relu: bool,
+    pub(super) c: &'a mut [f32],
+    pub(super) stride: usize,
+}
+
+impl Tile<'_> {
+    #[expect(unsafe_code, reason = "functions compiled for instructions that must be there")]
+    pub(super) fn run(&mut self, level: Level) {
+        // What the tiles take on trust.
+        let (mr, nr) = (level.mr(), level.nr());
+        assert!(
+            1 <= self.n_rows && self.n_rows <= mr && 1 <= self.n_columns && self.n_columns <= nr
+        );
+        assert_eq!(self.right.len(), self.k * nr);
+        match self.left {
+            Left::Rows { rows, stride } => {
+                assert!((self.n_rows - 1) * stride + self.k <= rows.len());
+            }
+            Left::Panel(panel) => assert_eq!(panel.len(), self.k * mr),
+        }
+        assert!((self.n_rows - 1) * self.stride + self.n_columns <= self.c.len());
+        assert!(self.bias.is_none_or(|bias| bias.len() == nr));
+        match level {
+            // SAFETY: `Level::available` made this level after finding AVX-512F; lengths were checked above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { avx512::tile(self) },
+            // SAFETY: `Level::available` made this level after finding AVX2 and FMA; lengths were checked above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::tile(self) },
+            Level::Plain => plain(self),
+        }
+    }
+
+    /// The sums of earlier pieces, for a tile at the edge.
+    fn load_edge<const MR: usize, const NR: usize>(&self, into: &mut [[f32; NR]; MR]) {
+        for (i, into) in into.iter_mut().enumerate().take(self.n_rows) {
+            into[..self.n_columns].copy_from_slice(&self.c[i * self.stride..][..self.n_columns]);
+        }
+    }
+
+    fn store_edge<const MR: usize, const NR: usize>(&mut self, from: &[[f32; NR]; MR]) {
+        for (i, from) in from.iter().enumerate().take(self.n_rows) {
+            self.c[i * self.stride..][..self.n_columns].copy_from_slice(&from[..self.n_columns]);
+        }
+    }
+}
+
+/// The tile in plain Rust.
+fn plain(tile: &mut Tile<'_>) {
+    const MR: usize = Level::Plain.mr();
+    const NR: usize = Level::Plain.nr();
+    let mut sums = [[0.0_f32; NR]; MR];
+    if tile.continues {
+        tile.load_edge(&mut sums);
+    }
+    let (right, _) = tile.right.as_chunks::<NR>();
+    for (k, right) in right.iter().enumerate() {
+        for (i, sums) in sums.iter_mut().enumerate().take(tile.n_rows) {
+            let x = match tile.left {
+                Left::Rows { rows, stride } => rows[i * stride + k],
+                Left::Panel(panel) => panel[k * MR + i],
+            };
+            for (sum, y) in sums.iter_mut().zip(right) {
+                *sum = x.mul_add(*y, *sum);
+            }
+        }
+    }
+    for sums in &mut sums {
+        for (sum, bias) in sums.iter_mut().zip(tile.bias.unwrap_or_default()) {
+            *sum += bias;
+        }
+        if tile.relu {
+            sums.iter_mut().filter(|sum| **sum < 0.0).for_each(|sum| *sum = 0.0);
+        }
+    }
+    tile.store_edge(&sums);
+}
+
+/// One module of tiles for each x86 vector width.
+macro_rules! x86_tile {
+    ($module:ident, $level:ident, $features:literal, $vector:ident, $lanes:literal,
+     $load:ident, $store:ident, $splat:ident, $fma:ident, $add:ident, $max:ident, $zero:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        mod $module {
+            use std::arch::x86_64::{$add, $fma, $load, $max, $splat, $store, $vector, $zero};
+
+            use super::{Left, Level, Tile};
+
+            const MR: usize = Level::$level.mr();
+            const NR: usize = Level::$level.nr();
+            const _: () = assert!(NR == 2 * $lanes, "a tile is two vectors wide");
+
+            /// # Safety
+            /// The lengths must be as [`Tile::run`] checks them.
+            #[target_feature(enable = $features)]
+            #[expect(unsafe_code, reason = "loads and stores by pointer, in range by `Tile::run`")]
+            pub(super) unsafe fn tile(tile: &mut Tile<'_>) {
+                let is_edge = tile.n_rows < MR || tile.n_columns < NR;
+                let mut sums = [[$zero(); 2]; MR];
+                if tile.continues {
+                    let mut edge = [[0.0; NR]; MR];
+                    if is_edge {
+                        tile.load_edge(&mut edge);
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        // SAFETY: a row of `edge` has NR floats; a tile that is not at the edge has MR rows of NR.
+                        *sums = unsafe {
+                            let row = if is_edge {
+                                edge[i].as_ptr()
+                            } else {
+                                tile.c.as_ptr().add(i * tile.stride)
+                            };
+                            [$load(row), $load(row.add($lanes))]
+                        };
+                    }
+                }
+                // SAFETY: `right` has k × NR floats. `Rows`: n_rows rows of k; rows past the last read the last again.
+                // `Panel`: k × MR floats.
+                unsafe {
+                    match tile.left {
+                        Left::Rows { rows, stride } => {
+                            let row: [*const f32; MR] = std::array::from_fn(|i| {
+                                rows.as_ptr().add(i.min(tile.n_rows - 1) * stride)
+                            });
+                            accumulate(&mut sums, tile, |i, k| row[i].add(k));
+                        }
+                        Left::Panel(panel) => {
+                            let first = panel.as_ptr();
+                            accumulate(&mut sums, tile, |i, k| first.add(k * MR + i));
+                        }
+                    }
+                }
+                if let Some(bias) = tile.bias {
+                    // SAFETY: NR floats.
+                    let bias = unsafe { [$load(bias.as_ptr()), $load(bias.as_ptr().add($lanes))] };
+                    for sums in &mut sums {
+                        *sums = [$add(sums[0], bias[0]), $add(sums[1], bias[1])];
+                    }
+                }
+                if tile.relu {
+                    for sums in &mut sums {
+                        // The second operand is the result when either is NaN.
+                        *sums = [$max($zero(), sums[0]), $max($zero(), sums[1])];
+                    }
+                }
+                let mut edge = [[0.0; NR]; MR];
+                for (i, sums) in sums.iter().enumerate() {
+                    // SAFETY: as for the loads above.
+                    unsafe {
+                        let row = if is_edge {
+                            edge[i].as_mut_ptr()
+                        } else {
+                            tile.c.as_mut_ptr().add(i * tile.stride)
+                        };
+                        $store(row, sums[0]);
+                        $store(row.add($lanes), sums[1]);
+                    }
+                }
+                if is_edge {
+                    tile.store_edge(&edge);
+                }
+            }
+
+            /// # Safety
+            /// `left(i, k)` must be readable for every i below MR and k below `tile.k`; `right` has k × NR floats.
+            #[target_feature(enable = $features)]
+            #[inline]
+            #[expect(unsafe_code, reason = "the inner loop, without bounds checks")]
+            unsafe fn accumulate(
+                out: &mut [[$vector; 2]; MR],
+                tile: &Tile<'_>,
+                left: impl Fn(usize, usize) -> *const f32,
+            ) {
+                let mut sums = *out;
+                let mut right = tile.right.as_ptr();
+                let mut k = 0;
+                macro_rules! one {
+                    () => {{
+                        let b = [$load(right), $load(right.add($lanes))];
+                        right = right.add(NR);
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            let a = $splat(*left(i, k));
+                            *sums = [$fma(a, b[0], sums[0]), $fma(a, b[1], sums[1])];
+                        }
+                        k += 1;
+                    }};
+                }
+                // SAFETY: see above.
+                unsafe {
+                    while k + 4 <= tile.k {
+                        one!();
+                        one!();
+                        one!();
+                        one!();
+                    }
+                    while k < tile.k {
+                        one!();
+                    }
+                }
+                *out = sums;
+            }
+        }
+    };
+}
+
+x86_tile!(
+    avx2,
+    Avx2,
+    "avx2,fma",
+    __m256,
+    8,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_add_ps,
+    _mm256_max_ps,
+    _mm256_setzero_ps
+);
+x86_tile!(
+    avx512,
+    Avx512,
+    "avx512f",
+    __m512,
+    16,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_add_ps,
+    _mm512_max_ps,
+    _mm512_setzero_ps
+);
