@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, value_parser};
-use karat_core::{ModelRef, Name};
+use karat_core::{ModelRef, Name, project::THREADS_MAX};
 
 /// Train models and score data behind gates: only what passes gets promoted
 ///
@@ -22,8 +22,6 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Threads that may be asked for.
-const THREADS_MAX: u64 = 4_096;
 /// Rows that may be handed to the device at once.
 const SCORE_BATCH_MAX: i64 = 1 << 20;
 

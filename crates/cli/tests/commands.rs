@@ -6,12 +6,6 @@ use karat_testkit::{Sandbox, fixture::churn_csv};
 
 const KARAT: &str = env!("CARGO_BIN_EXE_karat");
 
-fn trained() -> Sandbox {
-    let sandbox = Sandbox::churn(KARAT);
-    let _ = sandbox.karat("run").expect_code(0);
-    sandbox
-}
-
 #[test]
 fn what_cannot_be_written_for_people_leaves_the_verdict_as_it_is() {
     let sandbox = Sandbox::churn(KARAT);
@@ -108,7 +102,7 @@ fn labels_that_no_task_can_use_are_refused_before_anything_is_written() {
 
 #[test]
 fn references_mean_one_thing_and_unknown_ones_list_near_names() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     let refused = |line: &str, code: &str, facts: &[&str]| {
         let _ = sandbox.karat(line).expect_code(2).expect_error(code, facts);
     };
@@ -145,7 +139,7 @@ fn commands_that_need_a_store_create_none() {
 
 #[test]
 fn paths_of_score_are_relative_to_the_folder_named_by_c() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     sandbox.write("sub/here", "");
     let inside = |line: &str| {
         let ran = sandbox
@@ -182,7 +176,7 @@ fn paths_of_score_are_relative_to_the_folder_named_by_c() {
 
 #[test]
 fn the_json_stream_ends_with_what_was_found() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     let last = |line: &str| sandbox.karat(line).json().pop().expect("a line");
     let checked = last("check --json");
     assert_eq!((&checked["event"], &checked["exit"]), (&"check_finished".into(), &0.into()));
@@ -200,7 +194,7 @@ fn the_json_stream_ends_with_what_was_found() {
 
 #[test]
 fn a_stdout_that_cannot_be_written_to_is_an_error() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     let Ok(full) = File::options().write(true).open("/dev/full") else { return };
     let ran = sandbox.command("runs").stdout(full).output().expect("it starts");
     let stderr = String::from_utf8_lossy(&ran.stderr);

@@ -4,15 +4,9 @@ use karat_testkit::Sandbox;
 
 const KARAT: &str = env!("CARGO_BIN_EXE_karat");
 
-fn trained() -> Sandbox {
-    let sandbox = Sandbox::churn(KARAT);
-    let _ = sandbox.karat("run").expect_code(0);
-    sandbox
-}
-
 #[test]
 fn every_output_format_has_the_same_rows_in_the_same_order() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     for out in ["scores.csv", "scores.jsonl", "scores.parquet"] {
         let _ = sandbox.karat(&format!("score churn.csv --out {out}")).expect_code(0);
     }
@@ -40,7 +34,7 @@ fn every_output_format_has_the_same_rows_in_the_same_order() {
 
 #[test]
 fn batch_size_and_threads_change_no_byte() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     let _ = sandbox.karat("score churn.csv --out a.parquet").expect_code(0);
     for (i, flags) in
         ["--batch-size 1", "--batch-size 7", "--batch-size 64 --threads 1", "--threads 3"]
@@ -55,7 +49,7 @@ fn batch_size_and_threads_change_no_byte() {
 
 #[test]
 fn unseen_and_missing_values_are_scored_by_the_plan() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     sandbox.write(
         "new.csv",
         "id,joined,region,plan,age,spend\n1,2025-01-01,atlantis,basic,30,50\n2,2025-01-01,,,,\n",
@@ -68,7 +62,7 @@ fn unseen_and_missing_values_are_scored_by_the_plan() {
 
 #[test]
 fn rows_that_cannot_be_scored_go_to_quarantine_and_a_limit_fails_the_run() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     sandbox.write(
         "mixed.csv",
         "id,joined,region,plan,age,spend\n1,2025-01-01,north,basic,30,50\n2,2025-01-01,north,basic,thirty,50\n3,2025-01-01,north,basic,30,50\n",
@@ -90,7 +84,7 @@ fn rows_that_cannot_be_scored_go_to_quarantine_and_a_limit_fails_the_run() {
 
 #[test]
 fn a_model_of_another_schema_is_refused_with_the_columns() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     sandbox.write("other.csv", "id,region,plan\n1,north,basic\n");
     let _ = sandbox
         .karat("score other.csv --out s.csv")
@@ -101,7 +95,7 @@ fn a_model_of_another_schema_is_refused_with_the_columns() {
 
 #[test]
 fn unknown_models_list_near_names() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     let _ = sandbox
         .karat("score churn.csv --model churm@champion --out s.csv")
         .expect_code(2)
@@ -115,7 +109,7 @@ fn unknown_models_list_near_names() {
 
 #[test]
 fn hostile_names_stay_names() {
-    let sandbox = trained();
+    let sandbox = Sandbox::trained(KARAT);
     for name in
         ["../x@1", "churn@../../x", "a/b@1", "churn@1\u{202e}", "'; drop table version; --@1"]
     {

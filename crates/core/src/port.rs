@@ -264,12 +264,6 @@ pub trait Engine {
     /// The class of the device that `name` means (`cpu`): part of cache keys.
     fn device_class(&self, name: &str) -> Result<String, Failure>;
 
-    /// What must be equal for a bitwise resume: tool version, features, device class.
-    fn environment(
-        &self,
-        spec: &TrainSpec,
-    ) -> Result<std::collections::BTreeMap<String, String>, Failure>;
-
     /// Updates that `spec` asks for on `n_rows` training rows.
     fn n_updates(&self, spec: &TrainSpec, n_rows: u64) -> u64;
 

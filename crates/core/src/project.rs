@@ -21,6 +21,8 @@ pub const EPOCHS_MAX: u32 = 100_000;
 pub const HIDDEN_WIDTH_MAX: u32 = 65_536;
 /// Hidden layers.
 pub const HIDDEN_LAYERS_MAX: usize = 64;
+/// Threads that may be asked for.
+pub const THREADS_MAX: u64 = 4096;
 /// Declared slices.
 pub const SLICES_MAX: usize = 256;
 

@@ -382,11 +382,7 @@ impl<'a> Writer<'a> {
 
     /// Adds a tensor of singles; replaces one of the same name.
     pub fn add_f32(&mut self, name: impl Into<String>, shape: &[usize], elements: &[f32]) {
-        // Not `flat_map`: this one is a copy at the speed of memory, which a checkpoint of many megabytes needs.
-        let mut bytes = vec![0; elements.len() * 4];
-        for (into, x) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(elements) {
-            *into = x.to_le_bytes();
-        }
+        let bytes: Vec<u8> = elements.iter().flat_map(|it| it.to_le_bytes()).collect();
         self.add(name, Dtype::F32, shape, bytes);
     }
 

@@ -25,30 +25,24 @@ const FIRST_MOMENT: &str = "exp_avg.";
 const SECOND_MOMENT: &str = "exp_avg_sq.";
 const BEST: &str = "best.";
 
-/// What must be equal for a bitwise resume, as far as the spec tells.
-pub(crate) fn environment(spec: &TrainSpec, class: Class) -> BTreeMap<String, String> {
+/// What must be equal for a bitwise resume.
+pub(crate) fn environment(
+    spec: &TrainSpec,
+    class: Class,
+    plan: &FeaturePlan,
+    n_rows: u64,
+) -> BTreeMap<String, String> {
     let spec = serde_json::to_vec(spec).expect("plain values serialise");
     [
         ("tool", env!("CARGO_PKG_VERSION").to_owned()),
         ("device", class.word().to_owned()),
         ("architecture", std::env::consts::ARCH.to_owned()),
         ("spec", Digest::of(&spec).to_string()),
+        ("plan", plan.digest().to_string()),
+        ("rows", n_rows.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
-}
-
-/// [`environment`] and what the rows say.
-pub(crate) fn environment_with_rows(
-    spec: &TrainSpec,
-    class: Class,
-    plan: &FeaturePlan,
-    n_rows: u64,
-) -> BTreeMap<String, String> {
-    let mut environment = environment(spec, class);
-    environment.insert("plan".to_owned(), plan.digest().to_string());
-    environment.insert("rows".to_owned(), n_rows.to_string());
-    environment
 }
 
 /// Weights as a file.

@@ -8,8 +8,6 @@
 //!
 //! Reading order: [`train`] (the loop), [`update`], [`schedule`], [`checkpoint`], [`network`], [`score`], [`device`].
 
-use std::collections::BTreeMap;
-
 use karat_core::{
     Failure, FeaturePlan, TrainSpec,
     port::{CheckpointFiles, DeviceReport, Engine, Scoring, TrainEnd, TrainIo},
@@ -41,10 +39,6 @@ impl Engine for BurnEngine {
 
     fn device_class(&self, name: &str) -> Result<String, Failure> {
         Ok(device::Class::of(name)?.word().to_owned())
-    }
-
-    fn environment(&self, spec: &TrainSpec) -> Result<BTreeMap<String, String>, Failure> {
-        Ok(checkpoint::environment(spec, device::Class::of(&spec.device)?))
     }
 
     fn n_updates(&self, spec: &TrainSpec, n_rows: u64) -> u64 {

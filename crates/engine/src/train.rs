@@ -56,7 +56,7 @@ fn run(
         weight_decay: spec.weight_decay,
         device: class.open(),
     };
-    let environment = checkpoint::environment_with_rows(spec, class, plan, n_rows);
+    let environment = checkpoint::environment(spec, class, plan, n_rows);
     let Restored { mut learner, mut best, mut state } = match &start {
         Some(files) => checkpoint::restore(spec, &config, files, &environment, &setting.device)?,
         None => fresh(&config, &setting, environment),

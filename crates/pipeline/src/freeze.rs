@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Lab,
-    lab::{Asked, Done},
+    lab::{Asked, Done, progress},
 };
 
 /// A frozen dataset.
@@ -63,20 +63,13 @@ impl Lab<'_> {
             total: None,
         });
         let known = self.store.known_files(&dataset.name)?;
-        let (snapshot, files) = {
-            let observer = std::sync::Mutex::new(&mut *observer);
-            let mut on_progress = |done, total| {
-                let mut observer =
-                    observer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                observer.observe(Event::Progress {
-                    step: Step::Snapshot,
-                    done,
-                    total,
-                    note: String::new(),
-                });
-            };
-            self.tables.snapshot(self.root, dataset, &schema, &known, &mut on_progress)?
-        };
+        let (snapshot, files) = self.tables.snapshot(
+            self.root,
+            dataset,
+            &schema,
+            &known,
+            &mut progress(observer, Step::Snapshot),
+        )?;
         if snapshot.n_rows == 0 {
             return Err(Failure::new(
                 "dataset-empty",
@@ -142,20 +135,9 @@ impl Lab<'_> {
             total: Some(frozen.located.snapshot.n_rows),
         };
         let recorded = self.record(observer, asked, |_, observer| {
-            let profile = {
-                let observer = std::sync::Mutex::new(observer);
-                let mut on_progress = |done, total| {
-                    let mut observer =
-                        observer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    observer.observe(Event::Progress {
-                        step: Step::Check,
-                        done,
-                        total,
-                        note: String::new(),
-                    });
-                };
-                self.tables.measure(&frozen.located, label_split.as_ref(), &mut on_progress)?
-            };
+            let mut on_progress = progress(observer, Step::Check);
+            let profile =
+                self.tables.measure(&frozen.located, label_split.as_ref(), &mut on_progress)?;
             let summary = summary(&judge(project, frozen, &profile));
             let outputs = BTreeMap::from([("profile.json".to_owned(), self.put_json(&profile)?)]);
             Ok(Done { outputs, metrics: json!({}), summary })

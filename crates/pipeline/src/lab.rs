@@ -73,6 +73,16 @@ pub(crate) struct Done {
     pub(crate) summary: String,
 }
 
+/// Tells observers how far a step is, in the step's own unit: what the ports call while they work.
+pub(crate) fn progress(
+    observer: &mut dyn Observer,
+    step: Step,
+) -> impl FnMut(u64, Option<u64>) + Send + '_ {
+    move |done, total| {
+        observer.observe(Event::Progress { step, done, total, note: String::new() });
+    }
+}
+
 /// Why a step ended early, and what it leaves for people to look at.
 pub(crate) struct Undone {
     pub(crate) failure: Box<Failure>,

@@ -21,6 +21,6 @@ pub use gate::{Baseline, Decided, exit_of, pick_gate};
 pub use lab::Lab;
 pub use model::ModelManifest;
 pub use promote::CHAMPION;
-pub use score::{ScoreOptions, Scored};
+pub use score::{ScoreOptions, Scored, quarantine_of};
 pub use train::Trained;
 pub use whole::{AfterPass, Whole};

@@ -1,6 +1,9 @@
 //! Step `score`: a model version and rows in, predictions out.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use karat_core::{
     DatasetSpec, Digest, Event, Exit, Failure, Name, Observer, Project, ScoredRows, SplitSpec,
@@ -14,7 +17,7 @@ use serde_json::json;
 use crate::{
     Lab, ModelManifest,
     freeze::{Frozen, to_value},
-    lab::{Asked, Done, Undone},
+    lab::{Asked, Done, Undone, progress},
 };
 
 /// Rows that could not be scored.
@@ -111,21 +114,15 @@ impl Lab<'_> {
         })
     }
 
-    /// The rows that made scoring fail are what a person asks for next: they stay, named by the failed run, and the
-    /// message says where they lie for good.
-    fn keep_quarantine(&self, mut failure: Failure, quarantine: Staged) -> Undone {
+    /// The rows that made scoring fail are what a person asks for next: they stay, named by the failed run.
+    fn keep_quarantine(&self, failure: Failure, quarantine: Staged) -> Undone {
         let is_empty = std::fs::metadata(quarantine.path()).map_or(true, |it| it.len() == 0);
         if is_empty {
             return failure.into();
         }
-        let scratch = quarantine.path().display().to_string();
         let Ok(digest) = self.store.publish(quarantine) else { return failure.into() };
-        let kept = self.store.path(&digest).display().to_string();
-        for detail in &mut failure.details {
-            *detail = detail.replace(&scratch, &kept);
-        }
         Undone {
-            failure: Box::new(failure),
+            failure: Box::new(lying_in(failure, &self.store.path(&digest))),
             outputs: BTreeMap::from([(QUARANTINE.to_owned(), digest)]),
         }
     }
@@ -187,7 +184,7 @@ impl Lab<'_> {
         // because it decides the format.
         let scratch =
             folder.join(format!(".karat-{}-{}", std::process::id(), name.to_string_lossy()));
-        let quarantine = folder.join(format!("{}.quarantine.jsonl", name.to_string_lossy()));
+        let quarantine = quarantine_of(out);
         let request = ScoreRequest {
             split: None,
             slices: Vec::new(),
@@ -203,6 +200,10 @@ impl Lab<'_> {
         };
         let result = self
             .stream(observer, &located, &manifest, &weights, &request, &options.device)
+            .map_err(|failure| match failure.code.as_str() {
+                "quarantine-exceeded" => lying_in(failure, &quarantine),
+                _ => failure,
+            })
             .and_then(|summary| {
                 karat_store::move_durably(&scratch, out)?;
                 Ok(summary)
@@ -232,25 +233,27 @@ impl Lab<'_> {
         device: &str,
     ) -> Result<ScoreSummary, Failure> {
         let mut scoring = self.engine.open(&manifest.spec, &manifest.plan, weights, device)?;
-        let observer = std::sync::Mutex::new(observer);
-        let mut on_progress = |done, total| {
-            let mut observer = observer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            observer.observe(Event::Progress {
-                step: Step::Score,
-                done,
-                total,
-                note: String::new(),
-            });
-        };
         self.tables.score(
             located,
             &manifest.plan,
             request,
             &mut |batch| scoring.score(batch),
-            &mut on_progress,
+            &mut progress(observer, Step::Score),
             self.stop,
         )
     }
+}
+
+/// Where `karat score` puts rows that could not be scored: beside the scores.
+#[must_use]
+pub fn quarantine_of(out: &Path) -> PathBuf {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{name}.{QUARANTINE}"))
+}
+
+/// The tables know only where they were told to write; where that lies for good is said here.
+fn lying_in(failure: Failure, quarantine: &Path) -> Failure {
+    failure.detail(format!("all of them are in {}", quarantine.display()))
 }
 
 /// Options of `karat score`.

@@ -24,14 +24,15 @@ use crate::{
 };
 
 /// Classes a label may have.
-pub(crate) const CLASSES_MAX: usize = 1_000;
+pub const CLASSES_MAX: usize = 1_000;
 /// Whole-number labels with at most so many values are classes, with more they are a quantity.
 const WHOLE_CLASSES_MAX: usize = 20;
 /// Different values of a column that are counted to choose its vocabulary.
 const VALUES_MAX: usize = 2_000_000;
 
 /// The task that a label suggests: by its type and its number of values.
-pub(crate) fn suggested_task(ty: ColumnType, n_distinct: usize, is_exact: bool) -> Task {
+#[must_use]
+pub fn suggested_task(ty: ColumnType, n_distinct: usize, is_exact: bool) -> Task {
     match (ty, n_distinct) {
         (ColumnType::Bool, _) => Task::Binary,
         (ColumnType::Text, 0..=2) => Task::Binary,

@@ -43,6 +43,8 @@ use karat_core::{
     },
 };
 
+pub use fit::{CLASSES_MAX, suggested_task};
+
 use crate::snapshot::{Order, Verified};
 
 /// Tables over files, through Arrow.

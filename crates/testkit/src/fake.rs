@@ -207,8 +207,7 @@ impl Tables for MemoryTables {
                 "quarantine-exceeded",
                 Exit::Fail,
                 "1 row could not be scored",
-            )
-            .detail(format!("all of them are in {}", request.quarantine.display())));
+            ));
         }
         let mut batch = Batch::new(1, 0);
         Rows.fetch(&(0..N_ROWS).collect::<Vec<_>>(), &mut batch)?;
@@ -347,10 +346,6 @@ impl Engine for ScriptedEngine {
 
     fn device_class(&self, _: &str) -> Result<String, Failure> {
         Ok("cpu".to_owned())
-    }
-
-    fn environment(&self, _: &TrainSpec) -> Result<BTreeMap<String, String>, Failure> {
-        Ok(BTreeMap::new())
     }
 
     fn n_updates(&self, _: &TrainSpec, _: u64) -> u64 {

@@ -45,6 +45,14 @@ impl Sandbox {
         sandbox
     }
 
+    /// [`Sandbox::churn`] after its first run: `churn@1` is the champion.
+    #[must_use]
+    pub fn trained(binary: &str) -> Self {
+        let sandbox = Self::churn(binary);
+        let _ = sandbox.karat("run").expect_code(0);
+        sandbox
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -11,7 +11,7 @@ use karat_core::{
     profile::{ColumnProfile, Profile},
     thousands,
 };
-use karat_table::ArrowTables;
+use karat_table::{ArrowTables, CLASSES_MAX, suggested_task};
 
 use super::init_files::{Found, gate_toml, project_toml, slice_names};
 use crate::{
@@ -23,10 +23,6 @@ use crate::{
 const SLICE_VALUES_MAX: u64 = 20;
 /// Families of slices written.
 const SLICE_FAMILIES_MAX: usize = 3;
-/// Classes up to which a number is taken for a class label.
-const CLASS_VALUES_MAX: u64 = 20;
-/// Classes a label may have: what training allows.
-const CLASSES_MAX: u64 = 1_000;
 
 pub(crate) fn run(session: &Session, args: &InitArgs) -> Result<Exit, Failure> {
     let name = match &args.name {
@@ -124,7 +120,7 @@ fn refuse_label(
         .hint("a label is a class (text, bool, int) or a number; `--label` names another column"));
     }
     match counted {
-        Some(it) if ty == ColumnType::Text && CLASSES_MAX < it.n_distinct => {
+        Some(it) if ty == ColumnType::Text && (CLASSES_MAX as u64) < it.n_distinct => {
             let at_least = if it.distinct_is_exact { "" } else { "at least " };
             Err(Failure::new(
                 "label-classes",
@@ -132,7 +128,7 @@ fn refuse_label(
                 format!(
                     "label `{name}` has {at_least}{} classes, at most {} can be told apart",
                     thousands(it.n_distinct),
-                    thousands(CLASSES_MAX)
+                    thousands(CLASSES_MAX as u64)
                 ),
             )
             .hint("a text that differs in most rows names them; `--label` names another column"))
@@ -175,15 +171,10 @@ fn look(
     Ok((profile, schema))
 }
 
+/// What training will take the label for.
 fn task_of(ty: ColumnType, counted: Option<&ColumnProfile>) -> Task {
-    let n = counted.map_or(0, |it| it.n_distinct);
-    match ty {
-        ColumnType::Bool => Task::Binary,
-        ColumnType::Float | ColumnType::Time => Task::Regression,
-        ColumnType::Int if CLASS_VALUES_MAX < n => Task::Regression,
-        ColumnType::Int | ColumnType::Text if n <= 2 => Task::Binary,
-        ColumnType::Int | ColumnType::Text => Task::Multiclass,
-    }
+    let (n, is_exact) = counted.map_or((0, true), |it| (it.n_distinct, it.distinct_is_exact));
+    suggested_task(ty, usize::try_from(n).unwrap_or(usize::MAX), is_exact)
 }
 
 fn slices(schema: &Schema, profile: &Profile) -> Vec<String> {

@@ -1,9 +1,7 @@
 //! `karat score`: any supported file to predictions.
 
-use std::path::PathBuf;
-
 use karat_core::{Exit, Failure, ModelRef, Name, Which, thousands};
-use karat_pipeline::{CHAMPION, ScoreOptions};
+use karat_pipeline::{CHAMPION, ScoreOptions, quarantine_of};
 use serde_json::json;
 
 use crate::{args::ScoreArgs, context::Session};
@@ -37,9 +35,8 @@ pub(crate) fn run(session: &Session, args: &ScoreArgs) -> Result<Exit, Failure> 
         args.input.iter().map(|it| absolute(session, it)).collect::<Result<_, _>>()?;
     let out = session.path(&args.out);
     let quarantine = quarantine_of(&out);
-    let summary = lab
-        .score_files(&mut session.observer(), &version.manifest, &input, &out, &options)
-        .map_err(|failure| with_quarantine(failure, &quarantine))?;
+    let summary =
+        lab.score_files(&mut session.observer(), &version.manifest, &input, &out, &options)?;
     let is_quarantined = 0 < summary.n_quarantined;
     let kept = match is_quarantined {
         true => format!(" in {}", quarantine.display()),
@@ -55,23 +52,6 @@ pub(crate) fn run(session: &Session, args: &ScoreArgs) -> Result<Exit, Failure> 
     let quarantine = Some(quarantine).filter(|_| is_quarantined);
     session.json(&json!({ "event": "scored", "model": version.label(), "out": out, "quarantine": quarantine, "summary": summary }));
     Ok(if summary.n_rows == 0 { Exit::Nothing } else { Exit::Pass })
-}
-
-/// Where rows go that could not be scored: beside the scores.
-fn quarantine_of(out: &std::path::Path) -> PathBuf {
-    let name = out.file_name().unwrap_or_default().to_string_lossy();
-    out.with_file_name(format!("{name}.quarantine.jsonl"))
-}
-
-/// Too many rows failed: they are what a person looks at next.
-fn with_quarantine(failure: Failure, quarantine: &std::path::Path) -> Failure {
-    let place = quarantine.display().to_string();
-    let is_told = failure.details.iter().any(|it| it.contains(&place));
-    if failure.code.as_str() == "quarantine-exceeded" && !is_told && quarantine.exists() {
-        failure.detail(format!("the rows are in `{place}`"))
-    } else {
-        failure
-    }
 }
 
 /// Inputs are relative to where the command was typed, which `-C DIR` moves.

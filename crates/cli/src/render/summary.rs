@@ -269,7 +269,7 @@ fn short(finding: &Finding) -> Option<String> {
 
 /// The value, with its sign where it is a change.
 fn figure(finding: &Finding) -> Option<String> {
-    let is_change = ["worse", "better"].iter().any(|word| finding.bound.contains(word));
+    let is_change = finding.numbers.contains_key("baseline");
     finding.value.map(|it| if is_change { format!("{it:+.4}") } else { format!("{it:.4}") })
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     BATCH_SIZE_MAX, CheckSetting, CheckpointPolicy, ClassWeights, DatasetSpec, EPOCHS_MAX,
     EarlyStopping, HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec, Project, SLICES_MAX, ScoreSpec,
-    SliceSpec, SplitSpec, Task, TrainSpec, default_score_batch, thousands,
+    SliceSpec, SplitSpec, THREADS_MAX, Task, TrainSpec, default_score_batch, thousands,
 };
 use crate::{Document, Failure, Name, Timestamp, nearest};
 
@@ -402,7 +402,7 @@ fn train(
         parse_name(document, key, text.as_deref().unwrap_or(default))
     };
     let threads = raw.threads.unwrap_or(0);
-    within.whole("train.threads", threads as u64, 0, 4096)?;
+    within.whole("train.threads", threads as u64, 0, THREADS_MAX)?;
     Ok(TrainSpec {
         name: match &raw.name {
             Some(text) => parse_name(document, "train.name", text)?,

@@ -79,21 +79,26 @@ fn too_few_rows_are_inconclusive_and_block_unless_allowed() {
     assert_eq!(champion(&store), Some(1));
 }
 
+/// A third version is judged while a colleague forces the second one.
+fn overtaken(bench: &Bench, store: &Store) -> Failure {
+    let leave = AfterPass::Leave;
+    let _ = bench.pass_with(store, "train.seed=2", leave, &NeverStop, |_| {}).done();
+    let colleague = bench.store();
+    bench
+        .pass_with(store, "train.seed=3", AfterPass::Promote, &NeverStop, |event| {
+            if matches!(event, Event::StepStarted { step: Step::Gate, .. }) {
+                force(bench, &colleague, 2);
+            }
+        })
+        .failed()
+}
+
 #[test]
 fn an_alias_moved_while_the_gate_ran_is_a_conflict() {
     let bench = Bench::new();
     let store = bench.store();
     let _ = bench.pass(&store, "").done();
-    let leave = AfterPass::Leave;
-    let _ = bench.pass_with(&store, "train.seed=2", leave, &NeverStop, |_| {}).done();
-    let colleague = bench.store();
-    let failure = bench
-        .pass_with(&store, "train.seed=3", AfterPass::Promote, &NeverStop, |event| {
-            if matches!(event, Event::StepStarted { step: Step::Gate, .. }) {
-                force(&bench, &colleague, 2);
-            }
-        })
-        .failed();
+    let failure = overtaken(&bench, &store);
     assert_eq!((failure.code.as_str(), failure.exit), ("promotion-conflict", Exit::Run));
     assert!(failure.details.contains(&"nothing was promoted".to_owned()), "{failure:?}");
     assert_eq!(held(&store), [1, 2], "the colleague's promotion stands");
@@ -113,16 +118,7 @@ fn it_is_a_conflict_too_where_the_gate_compares_with_nothing() {
         .to_owned();
     let store = bench.store();
     let _ = bench.pass(&store, "").done();
-    let leave = AfterPass::Leave;
-    let _ = bench.pass_with(&store, "train.seed=2", leave, &NeverStop, |_| {}).done();
-    let colleague = bench.store();
-    let failure = bench
-        .pass_with(&store, "train.seed=3", AfterPass::Promote, &NeverStop, |event| {
-            if matches!(event, Event::StepStarted { step: Step::Gate, .. }) {
-                force(&bench, &colleague, 2);
-            }
-        })
-        .failed();
+    let failure = overtaken(&bench, &store);
     assert_eq!(failure.code.as_str(), "promotion-conflict");
     assert_eq!(held(&store), [1, 2]);
 }
