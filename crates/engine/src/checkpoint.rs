@@ -13,6 +13,7 @@ use karat_core::{
     tensors::{Dtype, Tensors, TensorsError, Writer},
 };
 use karat_models::{Config, Model, parameter};
+use rayon::prelude::*;
 
 use crate::{
     device::{self, Class},
@@ -63,11 +64,8 @@ pub(crate) fn capture(
     let optimizer = named(config, FIRST_MOMENT, first)
         .chain(named(config, SECOND_MOMENT, second))
         .chain(named(config, BEST, best));
-    Ok(CheckpointFiles {
-        model: weights(config, &learner.model)?,
-        optimizer: write(optimizer)?,
-        state: state.clone(),
-    })
+    let (model, optimizer) = rayon::join(|| weights(config, &learner.model), || write(optimizer));
+    Ok(CheckpointFiles { model: model?, optimizer: optimizer?, state: state.clone() })
 }
 
 /// A tensor under its name in a file, with its shape.
@@ -83,10 +81,13 @@ fn named<'a>(
     parameters.zip(values).map(move |(it, value)| (format!("{prefix}{}", it.path), it.shape, value))
 }
 
-/// A file of tensors. Training waits for this, so the elements are copied from the tensors once, as they lie in memory.
+/// A file of tensors. Training waits for this, and most of the wait is for fresh memory: so elements are copied as they
+/// lie, on all threads.
 fn write(tensors: impl Iterator<Item = Named>) -> Result<Vec<u8>, TrainError> {
     const { assert!(cfg!(target_endian = "little"), "safetensors are little-endian") };
+    let tensors: Vec<Named> = tensors.collect();
     let contents: Vec<(String, Vec<usize>, TensorData)> = tensors
+        .into_par_iter()
         .map(|(name, shape, value)| Ok((name, shape, device::read_as_it_lies(value)?)))
         .collect::<Result<_, TrainError>>()?;
     let mut file = Writer::new().with_metadata("format", "karat");
