@@ -1,7 +1,8 @@
 //! `dropout`: y\[i\] = x\[i\] / (1 − p) where the draw of i keeps it, else 0. Backward is the same on dy.
 //!
 //! Why not burn's: its bits come from one process-wide generator whose state cannot be read, so a resumed run would drop
-//! other units. Here the mask is a function of (stream, micro-batch, update, i) and nothing is stored for the way back.
+//! other units. Here the mask is a function of (stream, update, row of the batch, i in the row) and nothing is stored for the
+//! way back. A batch cut into micro-batches of any size drops the same units as the whole one.
 //!
 //! bound by: ten Philox rounds for four elements.
 
@@ -16,6 +17,8 @@ const CHUNK: usize = 1 << 12;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mask {
     draw: Draw,
+    /// Where in the draw element 0 stands.
+    first: u64,
     /// A unit is kept when its 32 bits are not below this: exact on every device.
     keep_from: u32,
     scale: f32,
@@ -25,29 +28,48 @@ impl Mask {
     /// Drops a share of `p`, which is in [0, 1).
     #[must_use]
     pub fn new(p: f64, draw: Draw) -> Self {
-        Self { draw, keep_from: (p * 4_294_967_296.0) as u32, scale: (1.0 / (1.0 - p)) as f32 }
+        let (keep_from, scale) = ((p * 4_294_967_296.0) as u32, (1.0 / (1.0 - p)) as f32);
+        Self { draw, first: 0, keep_from, scale }
+    }
+
+    /// The mask for rows of `width` elements, of which the first is the draw's first row.
+    #[must_use]
+    pub fn for_rows_of(self, width: usize) -> Self {
+        Self { first: u64::from(self.draw.first_row) * width as u64, ..self }
     }
 }
 
 /// The definition.
 pub fn reference(x: &[f32], mask: &Mask) -> Vec<f32> {
-    let one = |(i, x): (usize, &f32)| {
-        let bits = mask.draw.block((i / 4) as u32)[i % 4];
+    let one = |(at, x): (u64, &f32)| {
+        let bits = mask.draw.block((at / 4) as u32)[(at % 4) as usize];
         if bits < mask.keep_from { 0.0 } else { x * mask.scale }
     };
-    x.iter().enumerate().map(one).collect()
+    (mask.first..).zip(x).map(one).collect()
 }
 
 /// In place.
 pub fn fused(x: &mut [f32], mask: &Mask) {
-    x.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, x)| {
-        for (block, x) in x.chunks_mut(4).enumerate() {
-            let bits = mask.draw.block((chunk * (CHUNK / 4) + block) as u32);
-            for (x, bits) in x.iter_mut().zip(bits) {
-                *x = if bits < mask.keep_from { 0.0 } else { *x * mask.scale };
-            }
+    // Up to three elements before the first whole block of the draw.
+    let n_head = x.len().min((mask.first.wrapping_neg() % 4) as usize);
+    let (head, body) = x.split_at_mut(n_head);
+    drop_units(head, mask.first, mask);
+    let first = mask.first + n_head as u64;
+    body.par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(chunk, x)| drop_units(x, first + (chunk * CHUNK) as u64, mask));
+}
+
+/// Element 0 of `x` is element `first` of the draw. Either that begins a block, or `x` ends with its block.
+#[inline]
+fn drop_units(x: &mut [f32], first: u64, mask: &Mask) {
+    let lane = (first % 4) as usize;
+    for (block, x) in (first / 4..).zip(x.chunks_mut(4)) {
+        let bits = mask.draw.block(block as u32);
+        for (x, bits) in x.iter_mut().zip(&bits[lane..]) {
+            *x = if *bits < mask.keep_from { 0.0 } else { *x * mask.scale };
         }
-    });
+    }
 }
 
 #[cfg(feature = "burn")]
@@ -68,9 +90,10 @@ mod op {
     use super::Mask;
     use crate::flex::floats_mut;
 
-    /// Drops units by `mask`.
+    /// Drops units by `mask`. The first dimension of `x` is the batch's rows.
     #[must_use]
     pub fn dropout<const D: usize>(x: Tensor<D>, mask: Mask) -> Tensor<D> {
+        let mask = mask.for_rows_of(x.dims()[1..].iter().product());
         Tensor::from_dispatch(<Dispatch as DropoutOps>::dropout(x.into_dispatch(), mask))
     }
 
@@ -128,7 +151,7 @@ mod tests {
     };
 
     fn mask(p: f64, major: u64) -> Mask {
-        Mask::new(p, Draw { key: [1, 2], minor: 3, major })
+        Mask::new(p, Draw { key: [1, 2], first_row: 0, major })
     }
 
     #[test]
@@ -138,6 +161,25 @@ mod tests {
             let expected = reference(&x, &mask(0.3, 9));
             fused(&mut x, &mask(0.3, 9));
             assert_same_bits(&expected, &x, n);
+        }
+    }
+
+    /// Rows of a width that no block of four divides, cut anywhere.
+    #[test]
+    fn a_cut_batch_drops_the_same_units() {
+        let (n_rows, width) = (1000, 7);
+        let whole = reference(&uniform(1, n_rows * width), &mask(0.3, 9));
+        for first_row in [0, 1, 2, 3, 4, 17, 999] {
+            let draw = Draw { first_row: first_row as u32, ..mask(0.3, 9).draw };
+            let part = Mask::new(0.3, draw).for_rows_of(width);
+            for n_part in [1, 2, 600] {
+                let rows = first_row * width..(first_row + n_part).min(n_rows) * width;
+                let x = uniform(1, n_rows * width);
+                let mut x = x[rows.clone()].to_vec();
+                assert_same_bits(&whole[rows.clone()], &reference(&x, &part), (first_row, n_part));
+                fused(&mut x, &part);
+                assert_same_bits(&whole[rows], &x, (first_row, n_part));
+            }
         }
     }
 

@@ -4,14 +4,14 @@
 //!
 //! Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
-/// Where a draw stands: the stream's key and the position in it. Element `e` is lane `e mod 4` of block `e div 4`.
+/// Where a draw stands: the stream's key and the position in it. Element `e` of a batch is lane `e mod 4` of block `e div 4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
     /// The stream.
     pub key: [u32; 2],
-    /// Minor position: the micro-batch.
-    pub minor: u32,
-    /// Major position: the update.
+    /// Rows of the batch before the tensor's first: a batch cut into micro-batches draws the bits of the whole one.
+    pub first_row: u32,
+    /// The update.
     pub major: u64,
 }
 
@@ -20,7 +20,7 @@ impl Draw {
     #[must_use]
     #[inline]
     pub fn block(&self, block: u32) -> [u32; 4] {
-        philox([block, self.minor, self.major as u32, (self.major >> 32) as u32], self.key)
+        philox([block, 0, self.major as u32, (self.major >> 32) as u32], self.key)
     }
 }
 

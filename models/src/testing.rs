@@ -93,7 +93,7 @@ pub(crate) fn assert_noise_matters(config: &Config, expected: bool) {
     let device = Device::flex();
     let model = config.build(&device, &mut draw);
     let (inputs, _) = problem(half_plane, &device);
-    let noise = |_: &str| Draw { key: [1, 2], minor: 0, major: 0 };
+    let noise = |_: &str| Draw { key: [1, 2], first_row: 0, major: 0 };
     let with = model.forward(inputs.clone(), Some(&noise)).try_into_data().expect("a CPU answers");
     let without = model.forward(inputs, None).try_into_data().expect("a CPU answers");
     assert_eq!(with != without, expected);

@@ -102,11 +102,11 @@ impl Learner {
         let mut loss_value = 0.0;
         let mut gradients: Vec<Tensor<1>> = Vec::new();
         let n_micro = batch.n_rows.div_ceil(setting.accumulate).max(1);
-        for (micro, first) in (0_u32..).zip((0..batch.n_rows).step_by(n_micro)) {
+        for first in (0..batch.n_rows).step_by(n_micro) {
             let rows = first..(first + n_micro).min(batch.n_rows);
             let draw = |path: &str| Draw {
                 key: Stream::new(setting.seed, Purpose::Dropout, path).key(),
-                minor: micro,
+                first_row: first as u32,
                 major: at.update,
             };
             let inputs = setting.shape.inputs(batch, rows.clone(), &device);
