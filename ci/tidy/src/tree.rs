@@ -130,7 +130,8 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
             if !is_hidden && !NOT_OURS.contains(&name.as_str()) {
                 walk(&entry.path(), found);
             }
-        } else {
+        } else if name != ".git" {
+            // A linked worktree has a file of that name.
             found.push(entry.path());
         }
     }
