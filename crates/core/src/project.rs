@@ -3,7 +3,8 @@
 //! Every value of a spec is present and inside its limits, so no code after [`Project::read`] checks a setting
 //! again.
 //!
-//! Reading order: [`Project`], [`DatasetSpec`], [`TrainSpec`], then `project::read` (the file as typed, and what it refuses).
+//! Reading order: [`Project`], [`DatasetSpec`], `project::train` with [`TrainSpec`], then `project::read` (the file as
+//! typed, and what it refuses).
 
 use std::collections::BTreeMap;
 
@@ -12,15 +13,13 @@ use serde::{Deserialize, Serialize};
 use crate::{Name, Timestamp};
 
 mod read;
+mod train;
 
-/// Rows per update. Above this the activations of our largest preset alone exceed 24 GiB.
-pub const BATCH_SIZE_MAX: u32 = 65_536;
-/// Passes over the training split.
-pub const EPOCHS_MAX: u32 = 100_000;
-/// Units of one hidden layer.
-pub const HIDDEN_WIDTH_MAX: u32 = 65_536;
-/// Hidden layers.
-pub const HIDDEN_LAYERS_MAX: usize = 64;
+pub use train::{
+    BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, EPOCHS_MAX, EarlyStopping, HIDDEN_LAYERS_MAX,
+    HIDDEN_WIDTH_MAX, ModelSpec, Task, TrainSpec,
+};
+
 /// Threads that may be asked for.
 pub const THREADS_MAX: u64 = 4096;
 /// Declared slices.
@@ -99,125 +98,6 @@ pub struct CheckSetting {
     /// Bound; the check's own default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<f64>,
-}
-
-/// What kind of answer the model gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// Two classes; the score is the probability of the positive one.
-    Binary,
-    /// Three classes or more; one probability each.
-    Multiclass,
-    /// A number.
-    Regression,
-}
-
-/// The architecture and its size.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ModelSpec {
-    /// One linear layer over numerics and one-hot categories.
-    Linear,
-    /// Categorical embeddings and numerics, then fully connected layers with ReLU.
-    Mlp {
-        /// Units per hidden layer.
-        hidden: Vec<u32>,
-        /// Widest embedding; a vocabulary of n gets min(this, ⌈(n + 1) / 2⌉).
-        embedding_max: u32,
-        /// Share of hidden units dropped while training, [0, 1).
-        dropout: f64,
-    },
-}
-
-/// How classes are weighted in the loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClassWeights {
-    /// All equal.
-    None,
-    /// Inverse to their frequency in the training split: n / (k · n_class).
-    Balanced,
-    /// Given by class name.
-    Given(BTreeMap<String, f64>),
-}
-
-/// When to stop before the last epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EarlyStopping {
-    /// Evaluations without improvement of the eval loss before stopping.
-    pub patience: u32,
-}
-
-/// A training run, completely described. Two equal specs on equal data share a cache key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TrainSpec {
-    /// Dataset to train on.
-    pub dataset: Name,
-    /// Model under which versions are registered.
-    pub name: Name,
-    /// Architecture.
-    pub model: ModelSpec,
-    /// Task; from the label's type when absent.
-    pub task: Option<Task>,
-    /// Class counted as positive (binary): the text of the label's value.
-    pub positive: Option<String>,
-    /// Where all randomness comes from.
-    pub seed: u64,
-    /// Passes over the training split.
-    pub epochs: u32,
-    /// Rows per update.
-    pub batch_size: u32,
-    /// Micro-batches an update is accumulated from.
-    pub accumulate: u32,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Share of all updates spent warming up linearly, [0, 1).
-    pub warmup: f64,
-    /// Final learning rate as a share of the peak.
-    pub learning_rate_final: f64,
-    /// Decoupled weight decay (AdamW), on matrices only: never on biases.
-    pub weight_decay: f64,
-    /// Global gradient norm above which gradients are scaled down; 0 switches it off.
-    pub clip_norm: f64,
-    /// Class weights.
-    pub class_weights: ClassWeights,
-    /// Early stopping on the eval split.
-    pub early_stopping: Option<EarlyStopping>,
-    /// Updates with a non-finite loss or gradient that are skipped before the run fails.
-    pub non_finite_max: u32,
-    /// Split that is trained on.
-    pub split_train: Name,
-    /// Split that early stopping and "best" checkpoints look at.
-    pub split_eval: Name,
-    /// When checkpoints are written. Not part of the cache key.
-    #[serde(skip, default)]
-    pub checkpoint: CheckpointPolicy,
-    /// Device name. The device's *class* is part of the cache key, not this text.
-    #[serde(skip, default)]
-    pub device: String,
-    /// Threads; 0 = all cores. Not part of the cache key: bits do not depend on it.
-    #[serde(skip, default)]
-    pub threads: usize,
-}
-
-/// When checkpoints are written and which are kept.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CheckpointPolicy {
-    /// Every so many updates; 0 = never by count.
-    pub every_updates: u64,
-    /// Every so many seconds; 0 = never by time.
-    pub every_seconds: u64,
-    /// Newest checkpoints kept; at least 1.
-    pub keep_last: usize,
-    /// Best checkpoints (by eval loss) kept.
-    pub keep_best: usize,
-}
-
-impl Default for CheckpointPolicy {
-    fn default() -> Self {
-        Self { every_updates: 0, every_seconds: 60, keep_last: 2, keep_best: 1 }
-    }
 }
 
 /// How to score.

@@ -1,0 +1,57 @@
+//! `train.model` and the keys of its size: which keys a model knows, their defaults and limits.
+
+use super::{Within, train::RawTrain};
+use crate::{
+    Document, Failure, nearest,
+    project::{HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec},
+};
+
+/// Every model, as `train.model` names it.
+const MODELS: &[&str] = &["linear", "mlp"];
+
+/// The architecture that `[train]` describes.
+pub(super) fn model(document: &Document, raw: &RawTrain) -> Result<ModelSpec, Failure> {
+    let kind = raw.model.as_deref().unwrap_or("mlp");
+    if !MODELS.contains(&kind) {
+        let known = nearest(kind, MODELS.iter().copied()).join("`, `");
+        return Err(document
+            .refuse("train.model", format!("`train.model` is `{kind}`: known are `{known}`")));
+    }
+    // Key, whether it is given, the models that know it.
+    for (key, is_given, models) in [
+        ("hidden", raw.hidden.is_some(), &["mlp"][..]),
+        ("embedding_max", raw.embedding_max.is_some(), &["mlp"]),
+        ("dropout", raw.dropout.is_some(), &["mlp"]),
+    ] {
+        if is_given && !models.contains(&kind) {
+            let key = format!("train.{key}");
+            return Err(document.refuse(&key, format!("`{key}` has no meaning for model `{kind}`")));
+        }
+    }
+    match kind {
+        "linear" => Ok(ModelSpec::Linear),
+        _ => mlp(document, raw),
+    }
+}
+
+fn mlp(document: &Document, raw: &RawTrain) -> Result<ModelSpec, Failure> {
+    let within = Within(document);
+    let hidden = raw.hidden.clone().unwrap_or_else(|| vec![256, 256]);
+    if HIDDEN_LAYERS_MAX < hidden.len() || hidden.is_empty() {
+        return Err(document.refuse(
+            "train.hidden",
+            format!(
+                "`train.hidden` has {} layers, must have 1 to {HIDDEN_LAYERS_MAX}",
+                hidden.len()
+            ),
+        ));
+    }
+    for width in &hidden {
+        within.whole("train.hidden", u64::from(*width), 1, u64::from(HIDDEN_WIDTH_MAX))?;
+    }
+    let embedding_max = raw.embedding_max.unwrap_or(16);
+    within.whole("train.embedding_max", u64::from(embedding_max), 1, 4096)?;
+    let dropout = raw.dropout.unwrap_or(0.0);
+    within.share("train.dropout", dropout, false)?;
+    Ok(ModelSpec::Mlp { hidden, embedding_max, dropout })
+}
