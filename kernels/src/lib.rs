@@ -6,13 +6,16 @@
 //!
 //! Without features: plain slices. Feature `burn`: what makes burn run them on its CPU backend, with gradients.
 //!
-//! Reading order: [`matmul`] (all the arithmetic), [`linear`], [`table_input`], [`dropout`], [`bce`],
-//! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`]; [`philox`] for random bits.
+//! Reading order: [`matmul`] (all the arithmetic), [`activation`], [`linear`], [`table_input`], [`dropout`], [`bce`],
+//! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`]; below them [`philox`] (random bits),
+//! [`simd`] (plain loops made vectors) and [`elementary`] (exp, tanh, erf).
 
+pub mod activation;
 pub mod adamw;
 pub mod bce;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod elementary;
 #[cfg(feature = "burn")]
 mod flex;
 pub mod global_norm;
@@ -20,6 +23,7 @@ pub mod linear;
 pub mod loss;
 pub mod matmul;
 pub mod philox;
+pub mod simd;
 pub mod squared_error;
 pub mod sum;
 pub mod table_input;

@@ -1,37 +1,49 @@
-//! `linear`: y = x · w + b, optionally cut at zero (ReLU). x is rows × inputs, w is inputs × outputs.
+//! `linear`: y = f(x · w + b) with an [`Activation`] f. x is rows × inputs, w is inputs × outputs.
 //!
-//! Why not burn's composed ops: bias and ReLU each cost another pass over the activations forward and backward, and the
-//! bits of its products are a library's business (see [`crate::matmul`]).
+//! Why not burn's composed ops: bias and activation each cost another pass over the activations forward and backward, and
+//! the bits of its products are a library's business (see [`crate::matmul`]).
 //!
-//! Backward, with dz = dy where 0 < y (all of dy without ReLU): dx = dz · wᵀ, dw = xᵀ · dz, db = column sums of dz.
+//! Backward, with dz = dy · f′(z): dx = dz · wᵀ, dw = xᵀ · dz, db = column sums of dz. ReLU's slope is known from y, which the
+//! next layer keeps anyway; a smooth f needs z = x · w + b, which is kept only where there is a way back.
 //!
 //! versions: 1  bias and ReLU while the tile is in registers; db from the operand already packed for dw.
+//! 2  any activation, while the rows are in cache.
 //! bound by: flops.
 
 use rayon::prelude::*;
 
-use crate::matmul::{Epilogue, Packed, rows_times, transposed_times};
+use crate::{
+    activation::Activation,
+    matmul::{Epilogue, Packed, rows_times, rows_times_keeping, transposed_times},
+};
 
-/// Elements a thread masks at a time.
-const MASK_CHUNK: usize = 1 << 14;
+/// Elements a thread multiplies by slopes at a time.
+const CHUNK: usize = 1 << 14;
 
 /// The definition.
-pub fn reference(x: &[f32], w: &[f32], b: &[f32], relu: bool) -> Vec<f32> {
+pub fn reference(x: &[f32], w: &[f32], b: &[f32], activation: Activation) -> Vec<f32> {
     let n_outputs = b.len();
-    let mut y = crate::matmul::reference(x, w, w.len() / n_outputs, n_outputs);
-    for (i, y) in y.iter_mut().enumerate() {
-        *y += b[i % n_outputs];
-        if relu && *y < 0.0 {
-            *y = 0.0;
-        }
-    }
-    y
+    let z = crate::matmul::reference(x, w, w.len() / n_outputs, n_outputs);
+    z.iter().enumerate().map(|(i, z)| activation.value(z + b[i % n_outputs])).collect()
 }
 
-/// Writes rows × outputs into `y`.
-pub fn fused(x: &[f32], w: &[f32], b: &[f32], relu: bool, y: &mut [f32]) {
+/// Writes rows × outputs into `y`, and what they were before the activation into `z`, where that is wanted.
+pub fn fused(
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    activation: Activation,
+    z: Option<&mut [f32]>,
+    y: &mut [f32],
+) {
     let packed = Packed::new(w, w.len() / b.len().max(1), b.len());
-    rows_times(x, &packed, Epilogue { bias: Some(b), relu }, y);
+    rows_times_keeping(x, &packed, Epilogue { bias: Some(b), activation }, z, y);
+}
+
+/// Whether the backward pass of a layer needs z; ReLU needs y, identity nothing.
+#[must_use]
+pub const fn keeps_z(activation: Activation) -> bool {
+    !matches!(activation, Activation::Identity | Activation::Relu)
 }
 
 /// What flows back through the layer.
@@ -44,22 +56,19 @@ pub struct Gradients {
     pub db: Vec<f32>,
 }
 
-/// The backward pass; `y` is the forward's result where it had a ReLU. Turns `dy` into dz.
+/// The backward pass. `kept` is z where [`keeps_z`] says so, else y; nobody reads it for the identity. Turns `dy` into dz.
 pub fn backward(
     x: &[f32],
     w: &[f32],
-    y: Option<&[f32]>,
+    activation: Activation,
+    kept: &[f32],
     dy: &mut [f32],
     n_outputs: usize,
     wants_dx: bool,
 ) -> Gradients {
-    if let Some(y) = y {
-        dy.par_chunks_mut(MASK_CHUNK).zip(y.par_chunks(MASK_CHUNK)).for_each(|(dy, y)| {
-            for (dy, y) in dy.iter_mut().zip(y) {
-                // NaN must stay visible: `y <= 0` is false for it.
-                *dy = if *y <= 0.0 { 0.0 } else { *dy };
-            }
-        });
+    if activation != Activation::Identity {
+        let chunks = dy.par_chunks_mut(CHUNK).zip(kept.par_chunks(CHUNK));
+        chunks.for_each(|(dy, kept)| activation.chain(kept, dy));
     }
     let n_inputs = w.len() / n_outputs;
     let n_rows = dy.len() / n_outputs;
@@ -89,13 +98,16 @@ mod op {
         ops::{Backward, Ops, OpsKind},
     };
 
-    use crate::flex::{contiguous, dim, floats, floats_mut, tensor};
+    use crate::{
+        activation::Activation,
+        flex::{contiguous, dim, floats, floats_mut, tensor},
+    };
 
-    /// x · w + b, cut at zero with `relu`; x is rows × inputs, w is inputs × outputs.
+    /// activation(x · w + b); x is rows × inputs, w is inputs × outputs.
     #[must_use]
-    pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, relu: bool) -> Tensor<2> {
+    pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, activation: Activation) -> Tensor<2> {
         let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(<Dispatch as LinearOps>::linear_forward(x, w, b, relu))
+        Tensor::from_dispatch(<Dispatch as LinearOps>::linear_forward(x, w, b, activation))
     }
 
     /// The forward pass.
@@ -106,12 +118,20 @@ mod op {
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            relu: bool,
+            activation: Activation,
         ) -> FloatTensor<Self>;
     }
 
-    /// The backward pass.
-    pub(crate) trait LinearBackward: Backend {
+    /// Forward and back again.
+    pub(crate) trait LinearTraining: LinearOps {
+        /// The forward pass: (y, z), z = x · w + b. Asked for where [`super::keeps_z`] says so.
+        fn linear_keeping(
+            x: FloatTensor<Self>,
+            w: FloatTensor<Self>,
+            b: FloatTensor<Self>,
+            activation: Activation,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
         /// See [`super::backward`]: the gradients of x (if wanted), w and b.
         fn linear_backward(
             saved: Saved<Self>,
@@ -125,8 +145,9 @@ mod op {
     pub(crate) struct Saved<B: Backend> {
         x: FloatTensor<B>,
         w: FloatTensor<B>,
-        /// With ReLU only.
-        y: Option<FloatTensor<B>>,
+        activation: Activation,
+        /// z where [`super::keeps_z`] says so, else y.
+        kept: FloatTensor<B>,
     }
 
     impl LinearOps for Flex {
@@ -134,30 +155,43 @@ mod op {
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            relu: bool,
+            activation: Activation,
         ) -> FloatTensor<Self> {
             let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
             let (n_rows, n_outputs) = (dim(&x, 0), dim(&w, 1));
             let mut y = vec![0.0; n_rows * n_outputs];
-            super::fused(floats(&x), floats(&w), floats(&b), relu, &mut y);
+            super::fused(floats(&x), floats(&w), floats(&b), activation, None, &mut y);
             tensor(y, [n_rows, n_outputs])
         }
     }
 
-    impl LinearBackward for Flex {
+    impl LinearTraining for Flex {
+        fn linear_keeping(
+            x: FloatTensor<Self>,
+            w: FloatTensor<Self>,
+            b: FloatTensor<Self>,
+            activation: Activation,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
+            let (n_rows, n_outputs) = (dim(&x, 0), dim(&w, 1));
+            let (mut z, mut y) = (vec![0.0; n_rows * n_outputs], vec![0.0; n_rows * n_outputs]);
+            super::fused(floats(&x), floats(&w), floats(&b), activation, Some(&mut z), &mut y);
+            (tensor(y, [n_rows, n_outputs]), tensor(z, [n_rows, n_outputs]))
+        }
+
         fn linear_backward(
             saved: Saved<Self>,
             mut dy: FloatTensor<Self>,
             wants_dx: bool,
         ) -> (Option<FloatTensor<Self>>, FloatTensor<Self>, FloatTensor<Self>) {
-            let Saved { x, w, y } = saved;
-            let (x, w, y) = (contiguous(x), contiguous(w), y.map(contiguous));
+            let Saved { x, w, activation, kept } = saved;
+            let (x, w, kept) = (contiguous(x), contiguous(w), contiguous(kept));
             let (n_rows, n_inputs, n_outputs) = (dim(&x, 0), dim(&x, 1), dim(&w, 1));
-            let y = y.as_ref().map(floats);
             let gradients = super::backward(
                 floats(&x),
                 floats(&w),
-                y,
+                activation,
+                floats(&kept),
                 floats_mut(&mut dy),
                 n_outputs,
                 wants_dx,
@@ -170,17 +204,17 @@ mod op {
         }
     }
 
-    impl<B: LinearOps + LinearBackward, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
+    impl<B: LinearTraining, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
         fn linear_forward(
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            relu: bool,
+            activation: Activation,
         ) -> FloatTensor<Self> {
             #[derive(Debug)]
             struct Linear;
 
-            impl<B: LinearBackward> Backward<B, 3> for Linear {
+            impl<B: LinearTraining> Backward<B, 3> for Linear {
                 type State = Saved<B>;
 
                 fn backward(
@@ -204,11 +238,17 @@ mod op {
                 (x.into_parts(), w.into_parts(), b.into_parts());
             match Linear.prepare::<C>([x_node, w_node, b_node]).compute_bound().stateful() {
                 OpsKind::Tracked(prepared) => {
-                    let y = B::linear_forward(x.clone(), w.clone(), b, relu);
-                    let saved = Saved { x, w, y: relu.then(|| y.clone()) };
-                    prepared.finish(saved, y)
+                    let (y, kept) = if super::keeps_z(activation) {
+                        B::linear_keeping(x.clone(), w.clone(), b, activation)
+                    } else {
+                        let y = B::linear_forward(x.clone(), w.clone(), b, activation);
+                        (y.clone(), y)
+                    };
+                    prepared.finish(Saved { x, w, activation, kept }, y)
                 }
-                OpsKind::UnTracked(prepared) => prepared.finish(B::linear_forward(x, w, b, relu)),
+                OpsKind::UnTracked(prepared) => {
+                    prepared.finish(B::linear_forward(x, w, b, activation))
+                }
             }
         }
     }
@@ -216,24 +256,41 @@ mod op {
 
 #[cfg(test)]
 mod tests {
-    use super::{backward, fused, reference};
-    use crate::testing::{assert_same_bits, on_any_threads, uniform};
+    use super::{backward, fused, keeps_z, reference};
+    use crate::{
+        activation::{self, Activation},
+        testing::{assert_same_bits, on_any_threads, uniform},
+    };
+
+    const ALL: [Activation; 5] = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::GeluErf,
+        Activation::GeluTanh,
+        Activation::Silu,
+    ];
 
     #[test]
     fn matches_reference_bit_for_bit_at_awkward_sizes() {
         for (n_rows, n_inputs, n_outputs) in [(1, 1, 1), (3, 5, 2), (97, 38, 256), (130, 300, 17)] {
             let (x, w) = (uniform(1, n_rows * n_inputs), uniform(2, n_inputs * n_outputs));
             let b = uniform(3, n_outputs);
-            for relu in [false, true] {
-                let mut y = vec![f32::NAN; n_rows * n_outputs];
-                fused(&x, &w, &b, relu, &mut y);
-                assert_same_bits(&reference(&x, &w, &b, relu), &y, (n_rows, n_inputs, n_outputs));
+            let z = reference(&x, &w, &b, Activation::Identity);
+            for activation in ALL {
+                let expected = reference(&x, &w, &b, activation);
+                let (mut kept, mut y) = (vec![f32::NAN; z.len()], vec![f32::NAN; z.len()]);
+                fused(&x, &w, &b, activation, None, &mut y);
+                assert_same_bits(&expected, &y, (activation, n_rows, n_inputs, n_outputs));
+                y.fill(f32::NAN);
+                fused(&x, &w, &b, activation, Some(&mut kept), &mut y);
+                assert_same_bits(&expected, &y, (activation, n_rows, n_inputs, n_outputs));
+                assert_same_bits(&z, &kept, (activation, n_rows, n_inputs, n_outputs));
             }
         }
     }
 
     /// The layer in f64, and a scalar of its output: sum of y · c.
-    fn objective(x: &[f64], w: &[f64], b: &[f64], c: &[f32], relu: bool) -> f64 {
+    fn objective(x: &[f64], w: &[f64], b: &[f64], c: &[f32], activation: Activation) -> f64 {
         let (n_outputs, n_inputs) = (b.len(), w.len() / b.len());
         c.iter()
             .enumerate()
@@ -243,7 +300,7 @@ mod tests {
                     .map(|i| x[row * n_inputs + i] * w[i * n_outputs + j])
                     .sum::<f64>()
                     + b[j];
-                f64::from(*c) * if relu { z.max(0.0) } else { z }
+                f64::from(*c) * activation::reference(activation, z).0
             })
             .sum()
     }
@@ -254,20 +311,21 @@ mod tests {
         let wide = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
         let (x, w) = (uniform(1, n_rows * n_inputs), uniform(2, n_inputs * n_outputs));
         let (b, c) = (uniform(3, n_outputs), uniform(4, n_rows * n_outputs));
-        for relu in [false, true] {
-            let y = reference(&x, &w, &b, relu);
-            let found = backward(&x, &w, relu.then_some(&y[..]), &mut c.clone(), n_outputs, true);
+        for activation in ALL {
+            let before = if keeps_z(activation) { Activation::Identity } else { activation };
+            let kept = reference(&x, &w, &b, before);
+            let found = backward(&x, &w, activation, &kept, &mut c.clone(), n_outputs, true);
             let dx = found.dx.expect("asked for");
             for (which, gradient) in [&dx, &found.dw, &found.db].into_iter().enumerate() {
                 for (at, found) in gradient.iter().enumerate() {
                     let moved = |by: f64| {
                         let mut at_point = [wide(&x), wide(&w), wide(&b)];
                         at_point[which][at] += by;
-                        objective(&at_point[0], &at_point[1], &at_point[2], &c, relu)
+                        objective(&at_point[0], &at_point[1], &at_point[2], &c, activation)
                     };
                     let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
                     let error = (f64::from(*found) - expected).abs();
-                    assert!(error < 1e-5, "relu {relu}, {which}[{at}]: {found}, not {expected}");
+                    assert!(error < 1e-5, "{activation:?}, {which}[{at}]: {found}, not {expected}");
                 }
             }
         }
@@ -279,10 +337,13 @@ mod tests {
         let (x, w) = (uniform(1, n_rows * n_inputs), uniform(2, n_inputs * n_outputs));
         let b = uniform(3, n_outputs);
         let bits = on_any_threads(|| {
-            let mut y = vec![0.0; n_rows * n_outputs];
-            fused(&x, &w, &b, true, &mut y);
-            let found = backward(&x, &w, Some(&y), &mut y.clone(), n_outputs, true);
-            let all = [y, found.dx.expect("asked for"), found.dw, found.db].concat();
+            let mut all = Vec::new();
+            for activation in [Activation::Relu, Activation::GeluErf] {
+                let (mut z, mut y) = (vec![0.0; n_rows * n_outputs], vec![0.0; n_rows * n_outputs]);
+                fused(&x, &w, &b, activation, Some(&mut z), &mut y);
+                let found = backward(&x, &w, activation, &z, &mut y.clone(), n_outputs, true);
+                all.extend([y, found.dx.expect("asked for"), found.dw, found.db].concat());
+            }
             all.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
         });
         assert!(bits.iter().any(|it| *it != 0));
@@ -314,10 +375,20 @@ mod tests {
                 })
                 .collect::<Vec<f32>>()
         };
-        let ours = run(super::linear(x.clone(), w.clone(), b.clone().reshape([n_outputs]), true));
-        let composed = run(activation::relu(x.clone().matmul(w.clone()) + b.clone()));
-        for (ours, composed) in ours.iter().zip(&composed) {
-            assert!((ours - composed).abs() < 1e-5, "{ours}, composed {composed}");
+        let linear = |activation| {
+            run(super::linear(x.clone(), w.clone(), b.clone().reshape([n_outputs]), activation))
+        };
+        let z = || x.clone().matmul(w.clone()) + b.clone();
+        for (ours, composed) in [
+            (linear(Activation::Identity), run(z())),
+            (linear(Activation::Relu), run(activation::relu(z()))),
+            (linear(Activation::GeluErf), run(activation::gelu(z()))),
+            (linear(Activation::GeluTanh), run(activation::gelu_approximate(z()))),
+            (linear(Activation::Silu), run(activation::silu(z()))),
+        ] {
+            for (ours, composed) in ours.iter().zip(&composed) {
+                assert!((ours - composed).abs() < 1e-5, "{ours}, composed {composed}");
+            }
         }
     }
 }

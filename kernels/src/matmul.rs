@@ -17,6 +17,8 @@ mod tile;
 
 use tile::{Left, Tile};
 
+use crate::activation::Activation;
+
 /// Piece of k: KC × NR floats of the right operand stay in the first-level cache.
 const KC: usize = 256;
 /// Rows of c that one thread takes at a time from [`rows_times`]; a multiple of every MR.
@@ -200,35 +202,101 @@ impl Packed {
 pub struct Epilogue<'a> {
     /// Added to every row: n numbers.
     pub bias: Option<&'a [f32]>,
-    /// Negative elements become 0. NaN stays NaN.
-    pub relu: bool,
+    /// Applied after the bias: ReLU while the tile is in registers, the others while its rows are in the second-level
+    /// cache.
+    pub activation: Activation,
 }
 
 /// c = epilogue(a · b), `a` row-major with `b.k` columns.
 pub fn rows_times(a: &[f32], b: &Packed, epilogue: Epilogue<'_>, c: &mut [f32]) {
+    rows_times_keeping(a, b, epilogue, None, c);
+}
+
+/// [`rows_times`]; what c was before the activation goes to `z`, which is as long as `c`.
+pub fn rows_times_keeping(
+    a: &[f32],
+    b: &Packed,
+    epilogue: Epilogue<'_>,
+    z: Option<&mut [f32]>,
+    c: &mut [f32],
+) {
     let Packed { k, n, .. } = *b;
     if n == 0 || c.is_empty() {
         return;
     }
     assert_eq!(a.len() * n, c.len() * k, "rows of the left operand and of the result");
-    if let Some(column) = b.only_column() {
-        return column::rows_times(b.level, a, &column, epilogue, c);
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "one bias a column");
+    let right = Right::new(b, epilogue.bias);
+    let (in_tile, after) = match epilogue.activation {
+        Activation::Relu if z.is_none() => (Activation::Relu, Activation::Identity),
+        after => (Activation::Identity, after),
+    };
+    let products = |chunk: usize, c: &mut [f32]| {
+        let a = &a[chunk * ROWS * k..][..c.len() / n * k];
+        right.products(a, in_tile == Activation::Relu, c);
+    };
+    match z {
+        None => c.par_chunks_mut(ROWS * n).enumerate().for_each(|(chunk, c)| {
+            products(chunk, c);
+            after.apply(c);
+        }),
+        Some(z) => {
+            assert_eq!(z.len(), c.len(), "one element before for each after the activation");
+            let chunks = z.par_chunks_mut(ROWS * n).zip(c.par_chunks_mut(ROWS * n));
+            chunks.enumerate().for_each(|(chunk, (z, c))| {
+                products(chunk, z);
+                after.values(z, c);
+            });
+        }
     }
-    let padded = epilogue.bias.map(|bias| {
-        assert_eq!(bias.len(), n, "one bias a column");
-        let mut padded = bias.to_vec();
-        padded.resize(n.next_multiple_of(b.level.nr()), 0.0);
-        padded
-    });
-    let epilogue = Epilogue { bias: padded.as_deref(), relu: epilogue.relu };
-    c.par_chunks_mut(ROWS * n).enumerate().for_each(|(chunk, c)| {
-        let m = c.len() / n;
-        let a = &a[chunk * ROWS * k..][..m * k];
-        for_pieces(k, |from, len| {
-            let piece = Piece { from, len, is_last: from + len == k, epilogue };
-            piece.multiply(b, c, |first| Left::Rows { rows: &a[first * k + from..], stride: k });
-        });
-    });
+}
+
+/// A right operand with its bias, as [`rows_times`] uses it for each chunk of rows.
+enum Right<'a> {
+    /// Its only column.
+    Column { level: Level, column: Vec<f32>, bias: Option<f32> },
+    /// The bias is filled up with zeros to a whole number of panels.
+    Panels { b: &'a Packed, bias: Option<Vec<f32>> },
+}
+
+impl<'a> Right<'a> {
+    fn new(b: &'a Packed, bias: Option<&[f32]>) -> Self {
+        match b.only_column() {
+            Some(column) => Self::Column { level: b.level, column, bias: bias.map(|it| it[0]) },
+            None => {
+                let padded = |bias: &[f32]| {
+                    let mut padded = bias.to_vec();
+                    padded.resize(b.n.next_multiple_of(b.level.nr()), 0.0);
+                    padded
+                };
+                Self::Panels { b, bias: bias.map(padded) }
+            }
+        }
+    }
+
+    /// c = a · b + bias, cut at zero with `relu`.
+    fn products(&self, a: &[f32], relu: bool, c: &mut [f32]) {
+        match self {
+            Self::Column { level, column, bias } => {
+                column::rows_times(*level, a, column, *bias, c);
+                if relu {
+                    Activation::Relu.apply(c);
+                }
+            }
+            Self::Panels { b, bias } => {
+                let k = b.k;
+                for_pieces(k, |from, len| {
+                    let is_last = from + len == k;
+                    let bias = bias.as_deref().filter(|_| is_last);
+                    let piece = Piece { from, len, bias, relu: relu && is_last };
+                    piece.multiply(b, c, |first| Left::Rows {
+                        rows: &a[first * k + from..],
+                        stride: k,
+                    });
+                });
+            }
+        }
+    }
 }
 
 /// c = transpose(a) · b, where `a` is row-major with b.k rows and m columns: the gradient of a layer's weights.
@@ -255,7 +323,7 @@ pub fn transposed_times(a: &[f32], b: &Packed, c: &mut [f32]) {
                     into[..width].copy_from_slice(&a[(from + kk) * m_all + column..][..width]);
                 }
             }
-            let piece = Piece { from, len, is_last: false, epilogue: Epilogue::default() };
+            let piece = Piece { from, len, bias: None, relu: false };
             piece.multiply(b, c, |first| Left::Panel(&packed[first * KC..][..len * mr]));
         });
     });
@@ -273,8 +341,9 @@ fn for_pieces(k: usize, mut f: impl FnMut(usize, usize)) {
 struct Piece<'a> {
     from: usize,
     len: usize,
-    is_last: bool,
-    epilogue: Epilogue<'a>,
+    /// Added after the last piece: one for each column of the panels.
+    bias: Option<&'a [f32]>,
+    relu: bool,
 }
 
 impl Piece<'_> {
@@ -286,7 +355,6 @@ impl Piece<'_> {
         // Panels outside, so that one panel's piece stays in the first-level cache for all rows.
         for first_column in (0..n).step_by(nr) {
             let right = &b.panels[first_column * k + self.from * nr..][..self.len * nr];
-            let bias = self.epilogue.bias.filter(|_| self.is_last);
             for first_row in (0..m).step_by(mr) {
                 let mut tile = Tile {
                     n_rows: mr.min(m - first_row),
@@ -295,8 +363,8 @@ impl Piece<'_> {
                     left: left(first_row),
                     right,
                     continues: 0 < self.from,
-                    bias: bias.map(|bias| &bias[first_column..][..nr]),
-                    relu: self.epilogue.relu && self.is_last,
+                    bias: self.bias.map(|bias| &bias[first_column..][..nr]),
+                    relu: self.relu,
                     c: &mut c[first_row * n + first_column..],
                     stride: n,
                 };
@@ -309,6 +377,7 @@ impl Piece<'_> {
 #[cfg(test)]
 mod tests {
     use super::{Epilogue, Level, Packed, reference, rows_times, transposed_times};
+    use crate::activation::Activation;
     use crate::testing::{assert_same_bits, on_any_threads, uniform};
 
     const SIZES: [(usize, usize, usize); 16] = [
@@ -378,7 +447,8 @@ mod tests {
             for level in Level::available() {
                 let mut c = vec![7.0; m * n];
                 let packed = Packed::at(level, &b, k, n);
-                rows_times(&a, &packed, Epilogue { bias: Some(&bias), relu: true }, &mut c);
+                let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu };
+                rows_times(&a, &packed, epilogue, &mut c);
                 for (i, (x, y)) in expected.iter().zip(&c).enumerate() {
                     let is_same = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
                     assert!(is_same, "{level:?} {m}x{k}x{n}: element {i} is {y}, expected {x}");

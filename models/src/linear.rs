@@ -11,7 +11,7 @@ use burn::{
     module::{Module, Param},
     tensor::Tensor,
 };
-use karat_kernels::{linear::linear, table_input::table_input};
+use karat_kernels::{activation::Activation, linear::linear, table_input::table_input};
 
 use crate::{Init, Inputs, Parameter, joined, parameter::Source};
 
@@ -64,7 +64,7 @@ impl Linear {
         let [n_outputs] = self.bias.dims();
         // The numbers are left out of this look-up and go through the matrix instead.
         let none = inputs.numeric.clone().slice([0..n_rows, 0..0]);
-        let y = linear(inputs.numeric, self.weight.val(), self.bias.val(), false);
+        let y = linear(inputs.numeric, self.weight.val(), self.bias.val(), Activation::Identity);
         match joined(&self.tables) {
             None => y,
             Some((tables, layout)) => {

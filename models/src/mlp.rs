@@ -12,6 +12,7 @@ use burn::{
     tensor::Tensor,
 };
 use karat_kernels::{
+    activation::Activation,
     dropout::{Mask, dropout},
     linear::linear,
     table_input::table_input,
@@ -92,7 +93,8 @@ impl Mlp {
         };
         for (i, layer) in self.layers.iter().enumerate() {
             let is_hidden = i + 1 < self.layers.len();
-            x = linear(x, layer.weight.val(), layer.bias.val(), is_hidden);
+            let activation = if is_hidden { Activation::Relu } else { Activation::Identity };
+            x = linear(x, layer.weight.val(), layer.bias.val(), activation);
             if let Some(draw) = noise
                 && is_hidden
                 && 0.0 < self.dropout

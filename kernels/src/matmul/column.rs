@@ -5,31 +5,19 @@
 
 use rayon::prelude::*;
 
-use super::{Epilogue, Level, ROWS};
+use super::Level;
 
 /// Chains side by side: two multiply-adds a cycle, each four cycles long.
 const CHAINS: usize = 8;
 /// Elements of the result that one thread takes at a time from [`transposed_times`].
 const COLUMNS: usize = 64;
 
-/// c = epilogue(a · b); `b` is the column, `a` row-major with as many columns.
-pub(super) fn rows_times(
-    level: Level,
-    a: &[f32],
-    b: &[f32],
-    epilogue: Epilogue<'_>,
-    c: &mut [f32],
-) {
-    c.par_chunks_mut(ROWS).enumerate().for_each(|(chunk, c)| {
-        let a = &a[chunk * ROWS * b.len()..][..c.len() * b.len()];
-        chains_at(level, a, b, c);
-        if let Some(bias) = epilogue.bias {
-            c.iter_mut().for_each(|c| *c += bias[0]);
-        }
-        if epilogue.relu {
-            c.iter_mut().filter(|c| **c < 0.0).for_each(|c| *c = 0.0);
-        }
-    });
+/// c = a · b + bias; `b` is the column, `a` row-major with as many columns.
+pub(super) fn rows_times(level: Level, a: &[f32], b: &[f32], bias: Option<f32>, c: &mut [f32]) {
+    chains_at(level, a, b, c);
+    if let Some(bias) = bias {
+        c.iter_mut().for_each(|c| *c += bias);
+    }
 }
 
 /// c = transpose(a) · b; `a` has as many rows as `b` and as many columns as `c`.
