@@ -10,6 +10,8 @@
 
 use rayon::prelude::*;
 
+use crate::simd::vectorized;
+
 /// Elements a thread updates at a time.
 const CHUNK: usize = 1 << 13;
 
@@ -79,7 +81,7 @@ pub fn reference(p: f32, g: f32, m: f32, v: f32, step: &Step) -> (f32, f32, f32)
     (p - f.step_size * (m / denominator), m, v)
 }
 
-/// In place. All four slices are equally long.
+/// In place. All four slices are equally long, or the update ends with the shortest.
 pub fn fused(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], step: &Step) {
     let f = step.factors();
     p.par_chunks_mut(CHUNK)
@@ -90,13 +92,18 @@ pub fn fused(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], step: &Step
 }
 
 fn one_chunk(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], f: &Factors) {
-    for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-        let g = g * f.gradient;
-        *m += (g - *m) * f.one_minus_beta1;
-        *v = *v * f.beta2 + f.one_minus_beta2 * g * g;
-        let denominator = v.sqrt() / f.root_correction2 + f.epsilon;
-        *p = *p * f.keep - f.step_size * (*m / denominator);
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                let g = g * f.gradient;
+                *m += (g - *m) * f.one_minus_beta1;
+                *v = *v * f.beta2 + f.one_minus_beta2 * g * g;
+                let denominator = v.sqrt() / f.root_correction2 + f.epsilon;
+                *p = *p * f.keep - f.step_size * (*m / denominator);
+            }
+        },
+    );
 }
 
 #[cfg(feature = "burn")]

@@ -8,13 +8,16 @@
 //!
 //! versions: 1  bias and ReLU while the tile is in registers; db from the operand already packed for dw.
 //! 2  any activation, while the rows are in cache.
+//! 3  [`Precision`]: all three products of rounded operands; weights, sums, bias and db stay f32.
 //! bound by: flops.
 
 use rayon::prelude::*;
 
 use crate::{
     activation::Activation,
-    matmul::{Epilogue, Packed, rows_times, rows_times_keeping, transposed_times},
+    matmul::{
+        Epilogue, Packed, Precision, column_sums, rows_times, rows_times_keeping, transposed_times,
+    },
 };
 
 /// Elements a thread multiplies by slopes at a time.
@@ -27,16 +30,25 @@ pub fn reference(x: &[f32], w: &[f32], b: &[f32], activation: Activation) -> Vec
     z.iter().enumerate().map(|(i, z)| activation.value(z + b[i % n_outputs])).collect()
 }
 
+/// How a layer computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// What its products are made of, forward and backward.
+    pub precision: Precision,
+    /// What is done to x · w + b.
+    pub activation: Activation,
+}
+
+impl From<Activation> for Form {
+    fn from(activation: Activation) -> Self {
+        Self { precision: Precision::F32, activation }
+    }
+}
+
 /// Writes rows × outputs into `y`, and what they were before the activation into `z`, where that is wanted.
-pub fn fused(
-    x: &[f32],
-    w: &[f32],
-    b: &[f32],
-    activation: Activation,
-    z: Option<&mut [f32]>,
-    y: &mut [f32],
-) {
-    let packed = Packed::new(w, w.len() / b.len().max(1), b.len());
+pub fn fused(x: &[f32], w: &[f32], b: &[f32], form: Form, z: Option<&mut [f32]>, y: &mut [f32]) {
+    let Form { precision, activation } = form;
+    let packed = Packed::with(precision, w, w.len() / b.len().max(1), b.len());
     rows_times_keeping(x, &packed, Epilogue { bias: Some(b), activation }, z, y);
 }
 
@@ -60,27 +72,42 @@ pub struct Gradients {
 pub fn backward(
     x: &[f32],
     w: &[f32],
-    activation: Activation,
+    Form { precision, activation }: Form,
     kept: &[f32],
     dy: &mut [f32],
     n_outputs: usize,
     wants_dx: bool,
 ) -> Gradients {
-    if activation != Activation::Identity {
-        let chunks = dy.par_chunks_mut(CHUNK).zip(kept.par_chunks(CHUNK));
-        chunks.for_each(|(dy, kept)| activation.chain(kept, dy));
-    }
     let n_inputs = w.len() / n_outputs;
     let n_rows = dy.len() / n_outputs;
-    let dz = Packed::new(dy, n_rows, n_outputs);
-    let mut dw = vec![0.0; w.len()];
-    transposed_times(x, &dz, &mut dw);
-    let dx = wants_dx.then(|| {
-        let mut dx = vec![0.0; n_rows * n_inputs];
-        rows_times(dy, &Packed::transpose(w, n_outputs, n_inputs), Epilogue::default(), &mut dx);
-        dx
-    });
-    Gradients { dx, dw, db: dz.column_sums() }
+    // Few joins of long branches: waking a thread costs as much as a small layer's products.
+    let ((), w) = rayon::join(
+        || {
+            if activation != Activation::Identity {
+                let chunks = dy.par_chunks_mut(CHUNK).zip(kept.par_chunks(CHUNK));
+                chunks.for_each(|(dy, kept)| activation.chain(kept, dy));
+            }
+        },
+        || wants_dx.then(|| Packed::transpose_with(precision, w, n_outputs, n_inputs)),
+    );
+    let dz = &*dy;
+    let ((dw, db), dx) = rayon::join(
+        || {
+            let db = column_sums(dz, n_outputs);
+            let dz = Packed::with(precision, dz, n_rows, n_outputs);
+            let mut dw = vec![0.0; n_inputs * n_outputs];
+            transposed_times(x, &dz, &mut dw);
+            (dw, db)
+        },
+        || {
+            w.map(|w| {
+                let mut dx = vec![0.0; n_rows * n_inputs];
+                rows_times(dz, &w, Epilogue::default(), &mut dx);
+                dx
+            })
+        },
+    );
+    Gradients { dx, dw, db }
 }
 
 #[cfg(feature = "burn")]
@@ -98,16 +125,15 @@ mod op {
         ops::{Backward, Ops, OpsKind},
     };
 
-    use crate::{
-        activation::Activation,
-        flex::{contiguous, dim, floats, floats_mut, tensor},
-    };
+    use super::Form;
+    use crate::flex::{contiguous, dim, floats, floats_mut, tensor};
 
-    /// activation(x · w + b); x is rows × inputs, w is inputs × outputs.
+    /// activation(x · w + b); x is rows × inputs, w is inputs × outputs. An [`Activation`](crate::activation::Activation)
+    /// alone is a [`Form`] in f32.
     #[must_use]
-    pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, activation: Activation) -> Tensor<2> {
+    pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, form: impl Into<Form>) -> Tensor<2> {
         let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(<Dispatch as LinearOps>::linear_forward(x, w, b, activation))
+        Tensor::from_dispatch(<Dispatch as LinearOps>::linear_forward(x, w, b, form.into()))
     }
 
     /// The forward pass.
@@ -118,7 +144,7 @@ mod op {
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            activation: Activation,
+            form: Form,
         ) -> FloatTensor<Self>;
     }
 
@@ -129,7 +155,7 @@ mod op {
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            activation: Activation,
+            form: Form,
         ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
         /// See [`super::backward`]: the gradients of x (if wanted), w and b.
@@ -145,7 +171,7 @@ mod op {
     pub(crate) struct Saved<B: Backend> {
         x: FloatTensor<B>,
         w: FloatTensor<B>,
-        activation: Activation,
+        form: Form,
         /// z where [`super::keeps_z`] says so, else y.
         kept: FloatTensor<B>,
     }
@@ -155,12 +181,12 @@ mod op {
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            activation: Activation,
+            form: Form,
         ) -> FloatTensor<Self> {
             let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
             let (n_rows, n_outputs) = (dim(&x, 0), dim(&w, 1));
             let mut y = vec![0.0; n_rows * n_outputs];
-            super::fused(floats(&x), floats(&w), floats(&b), activation, None, &mut y);
+            super::fused(floats(&x), floats(&w), floats(&b), form, None, &mut y);
             tensor(y, [n_rows, n_outputs])
         }
     }
@@ -170,12 +196,12 @@ mod op {
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            activation: Activation,
+            form: Form,
         ) -> (FloatTensor<Self>, FloatTensor<Self>) {
             let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
             let (n_rows, n_outputs) = (dim(&x, 0), dim(&w, 1));
             let (mut z, mut y) = (vec![0.0; n_rows * n_outputs], vec![0.0; n_rows * n_outputs]);
-            super::fused(floats(&x), floats(&w), floats(&b), activation, Some(&mut z), &mut y);
+            super::fused(floats(&x), floats(&w), floats(&b), form, Some(&mut z), &mut y);
             (tensor(y, [n_rows, n_outputs]), tensor(z, [n_rows, n_outputs]))
         }
 
@@ -184,13 +210,13 @@ mod op {
             mut dy: FloatTensor<Self>,
             wants_dx: bool,
         ) -> (Option<FloatTensor<Self>>, FloatTensor<Self>, FloatTensor<Self>) {
-            let Saved { x, w, activation, kept } = saved;
+            let Saved { x, w, form, kept } = saved;
             let (x, w, kept) = (contiguous(x), contiguous(w), contiguous(kept));
             let (n_rows, n_inputs, n_outputs) = (dim(&x, 0), dim(&x, 1), dim(&w, 1));
             let gradients = super::backward(
                 floats(&x),
                 floats(&w),
-                activation,
+                form,
                 floats(&kept),
                 floats_mut(&mut dy),
                 n_outputs,
@@ -209,7 +235,7 @@ mod op {
             x: FloatTensor<Self>,
             w: FloatTensor<Self>,
             b: FloatTensor<Self>,
-            activation: Activation,
+            form: Form,
         ) -> FloatTensor<Self> {
             #[derive(Debug)]
             struct Linear;
@@ -238,17 +264,15 @@ mod op {
                 (x.into_parts(), w.into_parts(), b.into_parts());
             match Linear.prepare::<C>([x_node, w_node, b_node]).compute_bound().stateful() {
                 OpsKind::Tracked(prepared) => {
-                    let (y, kept) = if super::keeps_z(activation) {
-                        B::linear_keeping(x.clone(), w.clone(), b, activation)
+                    let (y, kept) = if super::keeps_z(form.activation) {
+                        B::linear_keeping(x.clone(), w.clone(), b, form)
                     } else {
-                        let y = B::linear_forward(x.clone(), w.clone(), b, activation);
+                        let y = B::linear_forward(x.clone(), w.clone(), b, form);
                         (y.clone(), y)
                     };
-                    prepared.finish(Saved { x, w, activation, kept }, y)
+                    prepared.finish(Saved { x, w, form, kept }, y)
                 }
-                OpsKind::UnTracked(prepared) => {
-                    prepared.finish(B::linear_forward(x, w, b, activation))
-                }
+                OpsKind::UnTracked(prepared) => prepared.finish(B::linear_forward(x, w, b, form)),
             }
         }
     }
@@ -256,9 +280,10 @@ mod op {
 
 #[cfg(test)]
 mod tests {
-    use super::{backward, fused, keeps_z, reference};
+    use super::{Form, backward, fused, keeps_z, reference};
     use crate::{
         activation::{self, Activation},
+        matmul::Precision,
         testing::{assert_same_bits, on_any_threads, uniform},
     };
 
@@ -279,13 +304,50 @@ mod tests {
             for activation in ALL {
                 let expected = reference(&x, &w, &b, activation);
                 let (mut kept, mut y) = (vec![f32::NAN; z.len()], vec![f32::NAN; z.len()]);
-                fused(&x, &w, &b, activation, None, &mut y);
+                fused(&x, &w, &b, activation.into(), None, &mut y);
                 assert_same_bits(&expected, &y, (activation, n_rows, n_inputs, n_outputs));
                 y.fill(f32::NAN);
-                fused(&x, &w, &b, activation, Some(&mut kept), &mut y);
+                fused(&x, &w, &b, activation.into(), Some(&mut kept), &mut y);
                 assert_same_bits(&expected, &y, (activation, n_rows, n_inputs, n_outputs));
                 assert_same_bits(&z, &kept, (activation, n_rows, n_inputs, n_outputs));
             }
+        }
+    }
+
+    /// bf16 rounds operands of all three products and nothing else.
+    #[test]
+    fn bf16_is_the_layer_of_rounded_operands() {
+        let (n_rows, n_inputs, n_outputs) = (97, 39, 33);
+        let round = |x: &[f32]| {
+            // To eight bits of mantissa, ties to even: what adding and taking away 2^16 units of the last place does.
+            x.iter()
+                .map(|x| {
+                    let far = x * 65_537.0;
+                    far - (far - x)
+                })
+                .collect::<Vec<f32>>()
+        };
+        let (x, w) = (uniform(1, n_rows * n_inputs), uniform(2, n_inputs * n_outputs));
+        let (b, dy) = (uniform(3, n_outputs), uniform(4, n_rows * n_outputs));
+        for activation in ALL {
+            let form = Form { precision: Precision::Bf16, activation };
+            let (mut z, mut y) = (vec![f32::NAN; dy.len()], vec![f32::NAN; dy.len()]);
+            fused(&x, &w, &b, form, Some(&mut z), &mut y);
+            assert_same_bits(&reference(&round(&x), &round(&w), &b, activation), &y, activation);
+
+            let found = backward(&x, &w, form, &z, &mut dy.clone(), n_outputs, true);
+            let mut dz = dy.clone();
+            activation.chain(&z, &mut dz);
+            let linear = Form::from(Activation::Identity);
+            let mut rounded = round(&dz);
+            let exact = backward(&round(&x), &round(&w), linear, &z, &mut rounded, n_outputs, true);
+            assert_same_bits(&exact.dw, &found.dw, activation);
+            assert_same_bits(
+                &exact.dx.expect("asked for"),
+                &found.dx.expect("asked for"),
+                activation,
+            );
+            assert_same_bits(&crate::matmul::column_sums(&dz, n_outputs), &found.db, activation);
         }
     }
 
@@ -314,7 +376,7 @@ mod tests {
         for activation in ALL {
             let before = if keeps_z(activation) { Activation::Identity } else { activation };
             let kept = reference(&x, &w, &b, before);
-            let found = backward(&x, &w, activation, &kept, &mut c.clone(), n_outputs, true);
+            let found = backward(&x, &w, activation.into(), &kept, &mut c.clone(), n_outputs, true);
             let dx = found.dx.expect("asked for");
             for (which, gradient) in [&dx, &found.dw, &found.db].into_iter().enumerate() {
                 for (at, found) in gradient.iter().enumerate() {
@@ -340,8 +402,9 @@ mod tests {
             let mut all = Vec::new();
             for activation in [Activation::Relu, Activation::GeluErf] {
                 let (mut z, mut y) = (vec![0.0; n_rows * n_outputs], vec![0.0; n_rows * n_outputs]);
-                fused(&x, &w, &b, activation, Some(&mut z), &mut y);
-                let found = backward(&x, &w, activation, &z, &mut y.clone(), n_outputs, true);
+                fused(&x, &w, &b, activation.into(), Some(&mut z), &mut y);
+                let found =
+                    backward(&x, &w, activation.into(), &z, &mut y.clone(), n_outputs, true);
                 all.extend([y, found.dx.expect("asked for"), found.dw, found.db].concat());
             }
             all.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()

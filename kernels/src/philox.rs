@@ -24,26 +24,63 @@ impl Draw {
     }
 }
 
+impl Draw {
+    /// The words of [`LANES`] consecutive blocks, first by lane: word i of block `first` + j is `[i][j]`. Vectors inside
+    /// [`crate::simd::vectorized`].
+    #[must_use]
+    #[inline(always)]
+    pub fn blocks(&self, first: u32) -> [[u32; LANES]; 4] {
+        let mut counters = [[0; LANES]; 4];
+        for j in 0..LANES {
+            counters[0][j] = first.wrapping_add(j as u32);
+            counters[2][j] = self.major as u32;
+            counters[3][j] = (self.major >> 32) as u32;
+        }
+        let mut key = self.key;
+        for round in 0..ROUNDS {
+            if 0 < round {
+                key = next_key(key);
+            }
+            let [first, second, third, fourth] = &mut counters;
+            for j in 0..LANES {
+                let counter = one_round([first[j], second[j], third[j], fourth[j]], key);
+                [first[j], second[j], third[j], fourth[j]] = counter;
+            }
+        }
+        counters
+    }
+}
+
+/// Blocks that [`Draw::blocks`] computes side by side.
+pub const LANES: usize = 64;
+const ROUNDS: usize = 10;
+
 /// One block.
 #[must_use]
 #[inline]
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    const M0: u32 = 0xD251_1F53;
-    const M1: u32 = 0xCD9E_8D57;
-    const W0: u32 = 0x9E37_79B9;
-    const W1: u32 = 0xBB67_AE85;
-    for round in 0..10 {
+    for round in 0..ROUNDS {
         if 0 < round {
-            key = [key[0].wrapping_add(W0), key[1].wrapping_add(W1)];
+            key = next_key(key);
         }
-        let (high0, low0) = multiply(M0, counter[0]);
-        let (high1, low1) = multiply(M1, counter[2]);
-        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
+        counter = one_round(counter, key);
     }
     counter
 }
 
-#[inline]
+#[inline(always)]
+fn next_key([first, second]: [u32; 2]) -> [u32; 2] {
+    [first.wrapping_add(0x9E37_79B9), second.wrapping_add(0xBB67_AE85)]
+}
+
+#[inline(always)]
+fn one_round(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    let (high0, low0) = multiply(0xD251_1F53, counter[0]);
+    let (high1, low1) = multiply(0xCD9E_8D57, counter[2]);
+    [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0]
+}
+
+#[inline(always)]
 fn multiply(a: u32, b: u32) -> (u32, u32) {
     let product = u64::from(a) * u64::from(b);
     ((product >> 32) as u32, product as u32)
@@ -51,7 +88,7 @@ fn multiply(a: u32, b: u32) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::philox;
+    use super::{Draw, LANES, philox};
 
     /// Random123's known answers (`kat_vectors`, philox4x32 10).
     #[test]
@@ -67,6 +104,18 @@ mod tests {
             ),
         ] {
             assert_eq!(philox(counter, key), expected);
+        }
+    }
+
+    #[test]
+    fn blocks_side_by_side_are_those_of_one_at_a_time() {
+        let draw = Draw { key: [7, 8], first_row: 0, major: 5 << 32 | 3 };
+        for first in [0, 100, u32::MAX - 3] {
+            let words = draw.blocks(first);
+            for j in 0..LANES {
+                let block = draw.block(first.wrapping_add(j as u32));
+                assert_eq!(std::array::from_fn(|i| words[i][j]), block, "{first} + {j}");
+            }
         }
     }
 }

@@ -1,25 +1,25 @@
-//! Tiles: MR × NR elements of the result, summed in registers over one piece of k. Plain Rust, and one module for each x86
-//! vector width.
+//! Tiles: MR × NR elements of the result, summed in registers over one piece of k. Plain Rust, one module for each x86
+//! vector width, and one for pairs of bf16.
 
-use super::Level;
+use super::{Level, bf16::Pair};
 
-/// The left operand of a tile.
+/// The left operand of a tile, made of `E`: f32, or [`Pair`] for two consecutive k.
 #[derive(Clone, Copy)]
-pub(super) enum Left<'a> {
+pub(super) enum Left<'a, E> {
     /// Row i begins at i × stride.
-    Rows { rows: &'a [f32], stride: usize },
+    Rows { rows: &'a [E], stride: usize },
     /// MR numbers for each k.
-    Panel(&'a [f32]),
+    Panel(&'a [E]),
 }
 
 /// MR × NR elements of c, of which `n_rows` × `n_columns` are stored.
-pub(super) struct Tile<'a> {
+pub(super) struct Tile<'a, E> {
     pub(super) n_rows: usize,
     pub(super) n_columns: usize,
     pub(super) k: usize,
-    pub(super) left: Left<'a>,
+    pub(super) left: Left<'a, E>,
     /// k × NR.
-    pub(super) right: &'a [f32],
+    pub(super) right: &'a [E],
     /// Whether c holds the sum over earlier pieces.
     pub(super) continues: bool,
     pub(super) bias: Option<&'a [f32]>,
@@ -28,10 +28,47 @@ pub(super) struct Tile<'a> {
     pub(super) stride: usize,
 }
 
-impl Tile<'_> {
+/// What a tile can be made of.
+pub(super) trait Element: Copy + Default + Send + Sync {
+    /// Sums `tile` with the instructions of `level`.
+    fn run(tile: &mut Tile<'_, Self>, level: Level);
+}
+
+impl Element for f32 {
     #[expect(unsafe_code, reason = "functions compiled for instructions that must be there")]
-    pub(super) fn run(&mut self, level: Level) {
-        // What the tiles take on trust.
+    fn run(tile: &mut Tile<'_, Self>, level: Level) {
+        tile.check(level);
+        match level {
+            // SAFETY: `Level::available` made this level after finding AVX-512F; lengths were checked above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { avx512::tile(tile) },
+            // SAFETY: `Level::available` made this level after finding AVX2 and FMA; lengths were checked above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::tile(tile) },
+            Level::Plain => plain(tile),
+        }
+    }
+}
+
+impl Element for Pair {
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "a function compiled for instructions that must be there")]
+    fn run(tile: &mut Tile<'_, Self>, level: Level) {
+        tile.check(level);
+        assert_eq!(level, Level::Avx512, "pairs are packed where AVX512-BF16 was found");
+        // SAFETY: see the assertion (`bf16::is_native`); lengths were checked above.
+        unsafe { avx512_bf16::tile(tile) };
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn run(_: &mut Tile<'_, Self>, _: Level) {
+        unreachable!("no other processor packs pairs");
+    }
+}
+
+impl<E> Tile<'_, E> {
+    /// What the tiles take on trust.
+    fn check(&self, level: Level) {
         let (mr, nr) = (level.mr(), level.nr());
         assert!(
             1 <= self.n_rows && self.n_rows <= mr && 1 <= self.n_columns && self.n_columns <= nr
@@ -45,15 +82,6 @@ impl Tile<'_> {
         }
         assert!((self.n_rows - 1) * self.stride + self.n_columns <= self.c.len());
         assert!(self.bias.is_none_or(|bias| bias.len() == nr));
-        match level {
-            // SAFETY: `Level::available` made this level after finding AVX-512F; lengths were checked above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { avx512::tile(self) },
-            // SAFETY: `Level::available` made this level after finding AVX2 and FMA; lengths were checked above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::tile(self) },
-            Level::Plain => plain(self),
-        }
     }
 
     /// The sums of earlier pieces, for a tile at the edge.
@@ -71,7 +99,7 @@ impl Tile<'_> {
 }
 
 /// The tile in plain Rust.
-fn plain(tile: &mut Tile<'_>) {
+fn plain(tile: &mut Tile<'_, f32>) {
     const MR: usize = Level::Plain.mr();
     const NR: usize = Level::Plain.nr();
     let mut sums = [[0.0_f32; NR]; MR];
@@ -101,14 +129,16 @@ fn plain(tile: &mut Tile<'_>) {
     tile.store_edge(&sums);
 }
 
-/// One module of tiles for each x86 vector width.
+/// One module of tiles for each x86 vector width and element. `$operands` brings `operand`, which loads a vector of the
+/// right operand, `splat`, which repeats one element of the left, and `fma(a, b, sum)`.
 macro_rules! x86_tile {
-    ($module:ident, $level:ident, $features:literal, $vector:ident, $lanes:literal,
-     $load:ident, $store:ident, $splat:ident, $fma:ident, $add:ident, $max:ident, $zero:ident) => {
+    ($module:ident, $level:ident, $features:literal, $element:ty, $vector:ident, $lanes:literal,
+     $load:ident, $store:ident, $add:ident, $max:ident, $zero:ident, $operands:item) => {
         #[cfg(target_arch = "x86_64")]
         mod $module {
-            use std::arch::x86_64::{$add, $fma, $load, $max, $splat, $store, $vector, $zero};
+            use std::arch::x86_64::{$add, $load, $max, $store, $vector, $zero};
 
+            $operands
             use super::{Left, Level, Tile};
 
             const MR: usize = Level::$level.mr();
@@ -119,7 +149,7 @@ macro_rules! x86_tile {
             /// The lengths must be as [`Tile::run`] checks them.
             #[target_feature(enable = $features)]
             #[expect(unsafe_code, reason = "loads and stores by pointer, in range by `Tile::run`")]
-            pub(super) unsafe fn tile(tile: &mut Tile<'_>) {
+            pub(super) unsafe fn tile(tile: &mut Tile<'_, $element>) {
                 let is_edge = tile.n_rows < MR || tile.n_columns < NR;
                 let mut sums = [[$zero(); 2]; MR];
                 if tile.continues {
@@ -144,7 +174,7 @@ macro_rules! x86_tile {
                 unsafe {
                     match tile.left {
                         Left::Rows { rows, stride } => {
-                            let row: [*const f32; MR] = std::array::from_fn(|i| {
+                            let row: [*const $element; MR] = std::array::from_fn(|i| {
                                 rows.as_ptr().add(i.min(tile.n_rows - 1) * stride)
                             });
                             accumulate(&mut sums, tile, |i, k| row[i].add(k));
@@ -193,19 +223,19 @@ macro_rules! x86_tile {
             #[expect(unsafe_code, reason = "the inner loop, without bounds checks")]
             unsafe fn accumulate(
                 out: &mut [[$vector; 2]; MR],
-                tile: &Tile<'_>,
-                left: impl Fn(usize, usize) -> *const f32,
+                tile: &Tile<'_, $element>,
+                left: impl Fn(usize, usize) -> *const $element,
             ) {
                 let mut sums = *out;
                 let mut right = tile.right.as_ptr();
                 let mut k = 0;
                 macro_rules! one {
                     () => {{
-                        let b = [$load(right), $load(right.add($lanes))];
+                        let b = [operand(right), operand(right.add($lanes))];
                         right = right.add(NR);
                         for (i, sums) in sums.iter_mut().enumerate() {
-                            let a = $splat(*left(i, k));
-                            *sums = [$fma(a, b[0], sums[0]), $fma(a, b[1], sums[1])];
+                            let a = splat(*left(i, k));
+                            *sums = [fma(a, b[0], sums[0]), fma(a, b[1], sums[1])];
                         }
                         k += 1;
                     }};
@@ -232,27 +262,45 @@ x86_tile!(
     avx2,
     Avx2,
     "avx2,fma",
+    f32,
     __m256,
     8,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
-    _mm256_set1_ps,
-    _mm256_fmadd_ps,
     _mm256_add_ps,
     _mm256_max_ps,
-    _mm256_setzero_ps
+    _mm256_setzero_ps,
+    use std::arch::x86_64::{
+        _mm256_fmadd_ps as fma, _mm256_loadu_ps as operand, _mm256_set1_ps as splat,
+    };
 );
 x86_tile!(
     avx512,
     Avx512,
     "avx512f",
+    f32,
     __m512,
     16,
     _mm512_loadu_ps,
     _mm512_storeu_ps,
-    _mm512_set1_ps,
-    _mm512_fmadd_ps,
     _mm512_add_ps,
     _mm512_max_ps,
-    _mm512_setzero_ps
+    _mm512_setzero_ps,
+    use std::arch::x86_64::{
+        _mm512_fmadd_ps as fma, _mm512_loadu_ps as operand, _mm512_set1_ps as splat,
+    };
+);
+x86_tile!(
+    avx512_bf16,
+    Avx512,
+    "avx512f,avx512bf16",
+    crate::matmul::bf16::Pair,
+    __m512,
+    16,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_max_ps,
+    _mm512_setzero_ps,
+    use crate::matmul::bf16::x86::{fma, operand, splat};
 );
