@@ -1,4 +1,6 @@
-//! Between burn's CPU tensors and slices.
+//! Between burn's CPU tensors and slices, and what becomes of tensors that were used up.
+
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
@@ -7,6 +9,12 @@ use burn_flex::FlexTensor;
 pub(crate) fn floats(tensor: &FlexTensor) -> &[f32] {
     let layout = tensor.layout();
     &tensor.storage::<f32>()[layout.start_offset()..][..layout.num_elements()]
+}
+
+/// The elements of a tensor of I32, row-major. `tensor` must have passed [`contiguous`].
+pub(crate) fn integers(tensor: &FlexTensor) -> &[i32] {
+    let layout = tensor.layout();
+    &tensor.storage::<i32>()[layout.start_offset()..][..layout.num_elements()]
 }
 
 /// The tensor with its elements adjacent and row-major. f32 only: [`floats`] panics on another type, and no
@@ -32,4 +40,65 @@ pub(crate) fn tensor<const D: usize>(elements: Vec<f32>, shape: [usize; D]) -> F
 /// Size of dimension `d`.
 pub(crate) fn dim(tensor: &FlexTensor, d: usize) -> usize {
     tensor.layout().shape()[d]
+}
+
+/// Fewer elements are not worth keeping: an allocator's own lists are as good.
+const RETIRED_LEN_MIN: usize = 1 << 16;
+/// Buffers kept: what one layer of a large model makes.
+const RETIRED_MAX: usize = 6;
+
+/// Memory of tensors that were used up, oldest first. Fresh memory costs a page fault for every 4 KiB and is written twice,
+/// first with zeros by one thread: of the forward pass of a transformer that was a tenth.
+static RETIRED: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+/// `n` numbers for an operation that writes every one of them. What they are before is nobody's business: often the content
+/// of a retired tensor.
+pub(crate) fn unwritten(n: usize) -> Vec<f32> {
+    if RETIRED_LEN_MIN <= n {
+        let mut retired = RETIRED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = retired.iter().rposition(|it| it.len() == n) {
+            return retired.remove(at);
+        }
+    }
+    vec![0.0; n]
+}
+
+/// Keeps the memory of a tensor of f32 for the next one of its size, unless somebody else still holds it.
+pub(crate) fn retire(tensor: FlexTensor) {
+    if tensor.layout().num_elements() < RETIRED_LEN_MIN || !tensor.is_unique() {
+        return;
+    }
+    // A view on a part of its memory is not worth a copy.
+    if tensor.layout().start_offset() != 0 || !tensor.is_contiguous() {
+        return;
+    }
+    if let Ok(elements) = tensor.into_data().try_into_vec::<f32>() {
+        let mut retired = RETIRED.lock().unwrap_or_else(PoisonError::into_inner);
+        if retired.len() == RETIRED_MAX {
+            retired.remove(0);
+        }
+        retired.push(elements);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RETIRED_LEN_MIN, floats, retire, tensor, unwritten};
+
+    #[test]
+    fn memory_of_a_used_up_tensor_is_used_again_and_a_shared_one_is_left_alone() {
+        // A size that no other test has.
+        let n = RETIRED_LEN_MIN + 12_345;
+        let used = tensor(vec![7.0; n], [n]);
+        let (address, second) = (floats(&used).as_ptr(), used.clone());
+        retire(used);
+        let fresh = unwritten(n);
+        assert!(fresh.as_ptr() != address, "it is still held");
+        assert!(floats(&second).iter().all(|x| x.to_bits() == 7.0_f32.to_bits()));
+        retire(second);
+        let again = unwritten(n);
+        assert_eq!((again.as_ptr(), again.len()), (address, n));
+        let fresh = unwritten(n);
+        assert!(fresh.as_ptr() != address, "once");
+    }
 }

@@ -7,22 +7,28 @@
 //! Without features: plain slices. Feature `burn`: what makes burn run them on its CPU backend, with gradients.
 //!
 //! Reading order: [`matmul`] (all the arithmetic), [`activation`], [`linear`], [`table_input`], [`dropout`], [`bce`],
-//! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`]; below them [`philox`] (random bits),
-//! [`simd`] (plain loops made vectors) and [`elementary`] (exp, tanh, erf).
+//! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`], [`layer_norm`], [`embedding`],
+//! [`attention`], [`row_sum`], [`histogram`]; below them [`philox`] (random bits), [`simd`] (plain loops made vectors) and
+//! [`elementary`] (exp, tanh, erf).
 
 pub mod activation;
 pub mod adamw;
+pub mod attention;
 pub mod bce;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementary;
+pub mod embedding;
 #[cfg(feature = "burn")]
 mod flex;
 pub mod global_norm;
+pub mod histogram;
+pub mod layer_norm;
 pub mod linear;
 pub mod loss;
 pub mod matmul;
 pub mod philox;
+pub mod row_sum;
 pub mod simd;
 pub mod squared_error;
 pub mod sum;

@@ -126,7 +126,7 @@ mod op {
     };
 
     use super::Form;
-    use crate::flex::{contiguous, dim, floats, floats_mut, tensor};
+    use crate::flex::{contiguous, dim, floats, floats_mut, retire, tensor, unwritten};
 
     /// activation(x · w + b); x is rows × inputs, w is inputs × outputs. An [`Activation`](crate::activation::Activation)
     /// alone is a [`Form`] in f32.
@@ -185,8 +185,9 @@ mod op {
         ) -> FloatTensor<Self> {
             let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
             let (n_rows, n_outputs) = (dim(&x, 0), dim(&w, 1));
-            let mut y = vec![0.0; n_rows * n_outputs];
+            let mut y = unwritten(n_rows * n_outputs);
             super::fused(floats(&x), floats(&w), floats(&b), form, None, &mut y);
+            retire(x);
             tensor(y, [n_rows, n_outputs])
         }
     }
@@ -200,7 +201,7 @@ mod op {
         ) -> (FloatTensor<Self>, FloatTensor<Self>) {
             let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
             let (n_rows, n_outputs) = (dim(&x, 0), dim(&w, 1));
-            let (mut z, mut y) = (vec![0.0; n_rows * n_outputs], vec![0.0; n_rows * n_outputs]);
+            let (mut z, mut y) = (unwritten(n_rows * n_outputs), unwritten(n_rows * n_outputs));
             super::fused(floats(&x), floats(&w), floats(&b), form, Some(&mut z), &mut y);
             (tensor(y, [n_rows, n_outputs]), tensor(z, [n_rows, n_outputs]))
         }

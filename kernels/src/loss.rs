@@ -18,10 +18,24 @@ pub enum Loss {
     Squared,
 }
 
+impl Loss {
+    /// Whether a row with label `y` has no loss and no gradient, whatever its logits are.
+    fn ignores(self, y: f32) -> bool {
+        self != Self::Squared && y.to_bits() == IGNORED.to_bits()
+    }
+}
+
+/// The label of a row that counts nothing, where labels are classes: PyTorch's `ignore_index`. Whoever sums up W leaves
+/// the row out.
+pub const IGNORED: f32 = -100.0;
+
 /// The definition, without derivatives.
 pub fn reference(loss: Loss, z: &[f32], y: &[f32], w: &[f32], total: f64) -> f64 {
     let n_outputs = z.len() / y.len();
     let row = |((z, y), w): ((&[f32], &f32), &f32)| {
+        if loss.ignores(*y) {
+            return 0.0;
+        }
         let l = match loss {
             Loss::Binary => bce::fused(f64::from(z[0]), f64::from(*y)).0,
             Loss::Multiclass => cross_entropy::fused(z, *y, &mut vec![0.0; z.len()]),
@@ -43,6 +57,10 @@ pub fn fused(loss: Loss, z: &[f32], y: &[f32], w: &[f32], total: f64, dz: &mut [
     let mut wide = vec![0.0; n_outputs];
     let rows = z.chunks_exact(n_outputs).zip(dz.chunks_exact_mut(n_outputs));
     for (((z, dz), y), w) in rows.zip(y).zip(w) {
+        if loss.ignores(*y) {
+            dz.fill(0.0);
+            continue;
+        }
         let l = match loss {
             Loss::Binary => {
                 let (l, d) = bce::fused(f64::from(z[0]), f64::from(*y));
@@ -209,7 +227,7 @@ mod op {
 
 #[cfg(test)]
 mod tests {
-    use super::{Loss, fused, reference};
+    use super::{IGNORED, Loss, fused, reference};
     use crate::testing::uniform;
 
     const ALL: [(Loss, usize); 3] = [(Loss::Binary, 1), (Loss::Multiclass, 4), (Loss::Squared, 1)];
@@ -253,6 +271,31 @@ mod tests {
                 let expected = (high - low) / (to - from);
                 assert!((f64::from(*found) - expected).abs() < 1e-5, "{loss:?} {at}");
             }
+        }
+    }
+
+    #[test]
+    fn an_ignored_row_has_no_loss_and_no_gradient() {
+        for (loss, n_outputs) in ALL {
+            let (mut z, mut y, w) = case(loss, n_outputs, 5);
+            let others = |values: &[f32]| [&values[..2], &values[3..]].concat();
+            let without = (others(&y), others(&w));
+            let z_without = [&z[..2 * n_outputs], &z[3 * n_outputs..]].concat();
+            let mut dz_without = vec![0.0; z_without.len()];
+            let expected = fused(loss, &z_without, &without.0, &without.1, 2.0, &mut dz_without);
+            y[2] = IGNORED;
+            z[2 * n_outputs] = if loss == Loss::Squared { 1.0 } else { f32::NAN };
+            let mut dz = vec![9.0; z.len()];
+            let found = fused(loss, &z, &y, &w, 2.0, &mut dz);
+            let at = 2 * n_outputs..3 * n_outputs;
+            if loss == Loss::Squared {
+                assert!(dz[2].abs() > 1.0, "-100 is a number like others");
+                continue;
+            }
+            assert_eq!(found.to_bits(), expected.to_bits(), "{loss:?}");
+            assert!(dz[at.clone()].iter().all(|dz| dz.abs() <= 0.0), "{loss:?}");
+            assert_eq!([&dz[..at.start], &dz[at.end..]].concat(), dz_without, "{loss:?}");
+            assert_eq!(reference(loss, &z, &y, &w, 2.0).to_bits(), expected.to_bits(), "{loss:?}");
         }
     }
 

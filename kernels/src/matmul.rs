@@ -14,6 +14,7 @@
 use rayon::prelude::*;
 
 mod bf16;
+pub(crate) mod block;
 mod column;
 mod pack;
 mod tile;

@@ -34,24 +34,27 @@ pub fn fused(x: &[f32]) -> f64 {
 
 /// The sum of `f(x)` in the same order.
 pub(crate) fn mapped(x: &[f32], f: impl Fn(f64) -> f64 + Sync) -> f64 {
-    let chunk = |chunk: &[f32]| {
-        let mut strands = [0.0; LANES];
-        let (whole, rest) = chunk.as_chunks::<LANES>();
-        for x in whole {
-            for (strand, x) in strands.iter_mut().zip(x) {
-                *strand += f(f64::from(*x));
-            }
-        }
-        for (strand, x) in strands.iter_mut().zip(rest) {
-            *strand += f(f64::from(*x));
-        }
-        strands.iter().sum::<f64>()
-    };
     if x.len() <= CHUNK {
-        return 0.0 + chunk(x);
+        return 0.0 + strands(x, f);
     }
-    let parts: Vec<f64> = x.par_chunks(CHUNK).map(chunk).collect();
+    let parts: Vec<f64> = x.par_chunks(CHUNK).map(|chunk| strands(chunk, &f)).collect();
     parts.iter().sum()
+}
+
+/// The sum of `f(x)` over one chunk: [`LANES`] strands, combined from the left.
+#[inline(always)]
+pub(crate) fn strands(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
+    let mut strands = [0.0; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        // All lanes in one expression: of a loop over them the compiler makes no vector.
+        let next: [f64; LANES] = std::array::from_fn(|i| strands[i] + f(f64::from(x[i])));
+        strands = next;
+    }
+    for (strand, x) in strands.iter_mut().zip(rest) {
+        *strand += f(f64::from(*x));
+    }
+    strands.iter().sum()
 }
 
 #[cfg(test)]

@@ -33,3 +33,14 @@ pub(crate) fn on_any_threads<T: PartialEq + std::fmt::Debug + Send>(f: impl Fn()
     }
     one
 }
+
+/// In f64.
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|x| f64::from(*x)).collect()
+}
+
+/// The elements of a tensor of burn's, row-major.
+#[cfg(feature = "burn")]
+pub(crate) fn elements<const D: usize>(tensor: burn::tensor::Tensor<D>) -> Vec<f32> {
+    tensor.try_into_data().expect("a CPU answers").try_into_vec().expect("f32")
+}
