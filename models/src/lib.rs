@@ -3,7 +3,7 @@
 //! Weights come from outside: [`Config::parameters`] lists paths, shapes and how each is drawn; [`Config::build`] asks for
 //! the numbers. So a fresh model and one from a checkpoint are built the same way, and no generator of burn's is used.
 //!
-//! Reading order: this file, [`mlp`], [`linear`], [`parameter`].
+//! Reading order: this file, [`mlp`], [`linear`], [`resmlp`], [`ft_transformer`], [`encoder`], [`parameter`].
 
 use burn::{
     module::Module,
@@ -11,9 +11,13 @@ use burn::{
 };
 use karat_kernels::{philox::Draw, table_input::Table};
 
+pub mod encoder;
+pub mod ft_transformer;
+mod layer;
 pub mod linear;
 pub mod mlp;
 pub mod parameter;
+pub mod resmlp;
 #[cfg(test)]
 mod testing;
 
@@ -26,6 +30,10 @@ pub enum Config {
     Linear(linear::Config),
     /// See [`mlp`].
     Mlp(mlp::Config),
+    /// See [`resmlp`].
+    ResMlp(resmlp::Config),
+    /// See [`ft_transformer`].
+    FtTransformer(ft_transformer::Config),
 }
 
 /// Rows as a model reads them.
@@ -47,6 +55,8 @@ impl Config {
         match self {
             Self::Linear(config) => config.parameters(),
             Self::Mlp(config) => config.parameters(),
+            Self::ResMlp(config) => config.parameters(),
+            Self::FtTransformer(config) => config.parameters(),
         }
     }
 
@@ -57,6 +67,8 @@ impl Config {
         match self {
             Self::Linear(config) => Model::Linear(config.build(&mut source)),
             Self::Mlp(config) => Model::Mlp(config.build(&mut source)),
+            Self::ResMlp(config) => Model::ResMlp(config.build(&mut source)),
+            Self::FtTransformer(config) => Model::FtTransformer(config.build(&mut source)),
         }
     }
 }
@@ -68,6 +80,10 @@ pub enum Model {
     Linear(linear::Linear),
     /// See [`mlp`].
     Mlp(mlp::Mlp),
+    /// See [`resmlp`].
+    ResMlp(resmlp::ResMlp),
+    /// See [`ft_transformer`].
+    FtTransformer(ft_transformer::FtTransformer),
 }
 
 impl Model {
@@ -77,6 +93,8 @@ impl Model {
         match self {
             Self::Linear(model) => model.forward(inputs),
             Self::Mlp(model) => model.forward(inputs, noise),
+            Self::ResMlp(model) => model.forward(inputs, noise),
+            Self::FtTransformer(model) => model.forward(inputs, noise),
         }
     }
 }

@@ -14,11 +14,10 @@ use burn::{
 use karat_kernels::{
     activation::Activation,
     dropout::{Mask, dropout},
-    linear::linear,
     table_input::table_input,
 };
 
-use crate::{Init, Inputs, Noise, Parameter, joined, parameter::Source};
+use crate::{Inputs, Noise, Parameter, joined, layer::Layer, parameter::Source};
 
 /// Its size.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,17 +41,12 @@ impl Config {
         let embeddings = self.cardinalities.iter().zip(&self.widths).enumerate();
         let mut parameters: Vec<Parameter> = embeddings
             .map(|(i, (n_slots, width))| {
-                let std = 1.0 / (*width as f64).sqrt();
-                let init = Init::Normal { std };
-                Parameter::matrix(format!("embeddings.{i}"), *n_slots, *width, init)
+                Parameter::embedding(format!("embeddings.{i}"), *n_slots, *width)
             })
             .collect();
         let mut n_inputs = self.n_numeric + self.widths.iter().sum::<usize>();
         for (i, n_outputs) in self.hidden.iter().chain([&self.n_outputs]).enumerate() {
-            let init = Init::fan_in(n_inputs);
-            let path = format!("layers.{i}.weight");
-            parameters.push(Parameter::matrix(path, n_inputs, *n_outputs, init));
-            parameters.push(Parameter::bias(format!("layers.{i}.bias"), *n_outputs, init));
+            parameters.extend(Layer::parameters(&format!("layers.{i}"), n_inputs, *n_outputs));
             n_inputs = *n_outputs;
         }
         parameters
@@ -61,9 +55,7 @@ impl Config {
     pub(crate) fn build(&self, source: &mut Source<'_>) -> Mlp {
         Mlp {
             embeddings: self.cardinalities.iter().map(|_| source.next()).collect(),
-            layers: (0..=self.hidden.len())
-                .map(|_| Layer { weight: source.next(), bias: source.next() })
-                .collect(),
+            layers: (0..=self.hidden.len()).map(|_| Layer::build(source)).collect(),
             dropout: self.dropout,
         }
     }
@@ -78,13 +70,6 @@ pub struct Mlp {
     dropout: f64,
 }
 
-/// One fully connected layer.
-#[derive(Module, Debug)]
-struct Layer {
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
-}
-
 impl Mlp {
     pub(crate) fn forward(&self, inputs: Inputs, noise: Noise<'_>) -> Tensor<2> {
         let mut x = match joined(&self.embeddings) {
@@ -94,7 +79,7 @@ impl Mlp {
         for (i, layer) in self.layers.iter().enumerate() {
             let is_hidden = i + 1 < self.layers.len();
             let activation = if is_hidden { Activation::Relu } else { Activation::Identity };
-            x = linear(x, layer.weight.val(), layer.bias.val(), activation);
+            x = layer.forward(x, activation);
             if let Some(draw) = noise
                 && is_hidden
                 && 0.0 < self.dropout

@@ -10,6 +10,8 @@ use burn::{
 pub enum Init {
     /// All zero.
     Zero,
+    /// All one.
+    One,
     /// Uniform in [−bound, bound).
     Uniform {
         /// Largest value.
@@ -39,7 +41,7 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// How a fresh one is drawn.
     pub init: Init,
-    /// Whether weight decay applies: to matrices and embeddings, never to biases.
+    /// Whether weight decay applies: to matrices and embeddings, never to biases and norms.
     pub decays: bool,
 }
 
@@ -50,7 +52,14 @@ impl Parameter {
         Self { path, shape: vec![n_rows, n_columns], init, decays: true }
     }
 
-    /// A bias.
+    /// The embeddings of a category: normal with standard deviation 1/√width, so that one is about as long as one
+    /// standardised number.
+    #[must_use]
+    pub fn embedding(path: String, n_slots: usize, width: usize) -> Self {
+        Self::matrix(path, n_slots, width, Init::Normal { std: 1.0 / (width as f64).sqrt() })
+    }
+
+    /// A bias, or what a norm stretches by.
     #[must_use]
     pub fn bias(path: String, n: usize, init: Init) -> Self {
         Self { path, shape: vec![n], init, decays: false }

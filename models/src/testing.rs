@@ -22,6 +22,7 @@ fn unit(seed: u32, i: usize) -> f32 {
 pub(crate) fn draw(parameter: &Parameter) -> Vec<f32> {
     let scale = match parameter.init {
         Init::Zero => 0.0,
+        Init::One => return vec![1.0; parameter.n_elements()],
         Init::Uniform { bound } => bound,
         Init::Normal { std } => std,
     };
@@ -99,6 +100,28 @@ pub(crate) fn assert_noise_matters(config: &Config, expected: bool) {
     assert_eq!(with != without, expected);
 }
 
+/// The answer to a row is the same bits alone, among few and among all.
+#[track_caller]
+pub(crate) fn assert_rows_stand_alone(config: &Config) {
+    let device = Device::flex();
+    let model = config.build(&device, &mut draw);
+    let (inputs, _) = problem(half_plane, &device);
+    let answers = |rows: std::ops::Range<usize>| -> Vec<f32> {
+        let part = Inputs {
+            numeric: inputs.numeric.clone().slice([rows.clone(), 0..2]),
+            slots: inputs.slots.clone().slice([rows, 0..1]),
+        };
+        let found = model.forward(part, None).try_into_data().expect("a CPU answers");
+        found.iter::<f32>().collect()
+    };
+    let all = answers(0..N_ROWS);
+    for n in [1, 7, 100] {
+        for first in (0..N_ROWS - n).step_by(n) {
+            assert!(answers(first..first + n) == all[first..first + n], "{n} rows from {first}");
+        }
+    }
+}
+
 /// The listed paths are those of the module, in order, with the listed shapes.
 #[track_caller]
 pub(crate) fn assert_paths(config: &Config, expected: &[&str]) {
@@ -126,6 +149,8 @@ pub(crate) fn assert_paths(config: &Config, expected: &[&str]) {
     match config.build(&Device::flex(), &mut draw) {
         Model::Linear(model) => model.visit(&mut visit),
         Model::Mlp(model) => model.visit(&mut visit),
+        Model::ResMlp(model) => model.visit(&mut visit),
+        Model::FtTransformer(model) => model.visit(&mut visit),
     }
     let listed: Vec<(String, Vec<usize>)> =
         config.parameters().into_iter().map(|it| (it.path, it.shape)).collect();

@@ -16,8 +16,8 @@ mod read;
 mod train;
 
 pub use train::{
-    BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, EPOCHS_MAX, EarlyStopping, HIDDEN_LAYERS_MAX,
-    HIDDEN_WIDTH_MAX, ModelSpec, Task, TrainSpec,
+    BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, EPOCHS_MAX, EXPANSION_MAX, EarlyStopping,
+    HEADS_MAX, HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec, Task, TrainSpec,
 };
 
 /// Threads that may be asked for.
@@ -170,6 +170,34 @@ batch_size = 64
     }
 
     #[test]
+    fn models_of_blocks_fill_their_defaults() {
+        let model = |text: &str| read(&GOOD.replace("hidden = [8]", text)).expect(text).train.model;
+        assert_eq!(
+            model("model = \"resmlp\"\nwidth = 64"),
+            ModelSpec::ResMlp {
+                width: 64,
+                blocks: 3,
+                expansion: 2,
+                embedding_max: 16,
+                dropout: 0.1
+            }
+        );
+        let tokens = model("model = \"ft_transformer\"\nblocks = 2");
+        assert_eq!(
+            tokens,
+            ModelSpec::FtTransformer {
+                width: 192,
+                blocks: 2,
+                heads: 8,
+                expansion: 2,
+                dropout: 0.1
+            }
+        );
+        let written = serde_json::to_value(tokens).expect("a spec is JSON");
+        assert_eq!(written["kind"], "ft_transformer", "as `train.model` names it");
+    }
+
+    #[test]
     fn out_of_range_values_say_asked_allowed_and_where() {
         let failure = read(&GOOD.replace("batch_size = 64", "batch_size = 0")).expect_err("zero");
         assert_eq!(failure.message, "`train.batch_size` is 0, must be between 1 and 65,536");
@@ -186,6 +214,14 @@ batch_size = 64
             ("hidden = [8]", "model = \"linear\"\nhidden = [8]"),
             ("hidden = [8]", "learning_rate = nan"),
             ("hidden = [8]", "dropout = 1.0"),
+            ("hidden = [8]", "width = 8"),
+            ("hidden = [8]", "model = \"resmlp\"\nwidth = 0"),
+            ("hidden = [8]", "model = \"resmlp\"\nblocks = 65"),
+            ("hidden = [8]", "model = \"resmlp\"\nexpansion = 17"),
+            ("hidden = [8]", "model = \"resmlp\"\nheads = 2"),
+            ("hidden = [8]", "model = \"ft_transformer\"\nheads = 0"),
+            ("hidden = [8]", "model = \"ft_transformer\"\nwidth = 100"),
+            ("hidden = [8]", "model = \"ft_transformer\"\nembedding_max = 4"),
             ("hidden = [8]", "seed = -1"),
             ("hidden = [8]", "class_weights = \"some\""),
             ("hidden = [8]", "class_weights = { a = 0 }"),

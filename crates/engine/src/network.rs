@@ -9,7 +9,7 @@ use karat_core::{
     tensors::{Dtype, Tensors, TensorsError},
 };
 use karat_kernels::loss::Loss;
-use karat_models::{Config, Init, Model, Parameter, linear, mlp};
+use karat_models::{Config, Init, Model, Parameter, ft_transformer, linear, mlp, resmlp};
 
 use crate::error::TrainError;
 
@@ -22,16 +22,42 @@ pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Config {
         ModelSpec::Linear => Config::Linear(linear::Config { n_numeric, cardinalities, n_outputs }),
         ModelSpec::Mlp { hidden, embedding_max, dropout } => Config::Mlp(mlp::Config {
             n_numeric,
-            widths: cardinalities
-                .iter()
-                .map(|n_slots| (*embedding_max as usize).min((n_slots + 1).div_ceil(2)))
-                .collect(),
+            widths: widths(&cardinalities, *embedding_max),
             cardinalities,
             hidden: hidden.iter().map(|width| *width as usize).collect(),
             n_outputs,
             dropout: *dropout,
         }),
+        ModelSpec::ResMlp { width, blocks, expansion, embedding_max, dropout } => {
+            Config::ResMlp(resmlp::Config {
+                n_numeric,
+                widths: widths(&cardinalities, *embedding_max),
+                cardinalities,
+                width: *width as usize,
+                hidden: *width as usize * *expansion as usize,
+                n_blocks: *blocks as usize,
+                n_outputs,
+                dropout: *dropout,
+            })
+        }
+        ModelSpec::FtTransformer { width, blocks, heads, expansion, dropout } => {
+            Config::FtTransformer(ft_transformer::Config {
+                n_numeric,
+                cardinalities,
+                width: *width as usize,
+                n_heads: *heads as usize,
+                hidden: *width as usize * *expansion as usize,
+                n_blocks: *blocks as usize,
+                n_outputs,
+                dropout: *dropout,
+            })
+        }
     }
+}
+
+/// Embedding width of each category: half its slots, at most `max`.
+fn widths(cardinalities: &[usize], max: u32) -> Vec<usize> {
+    cardinalities.iter().map(|n_slots| (max as usize).min((n_slots + 1).div_ceil(2))).collect()
 }
 
 /// The loss of the plan's task.
@@ -54,6 +80,7 @@ fn draw(parameter: &Parameter, seed: u64) -> Vec<f32> {
     let index = |i: usize| u32::try_from(i).expect("a tensor has less than 2^32 elements");
     match parameter.init {
         Init::Zero => vec![0.0; n],
+        Init::One => vec![1.0; n],
         Init::Uniform { bound } => {
             let bound = bound as f32;
             (0..n).map(|i| (2.0 * stream.uniform(index(i), 0, 0) - 1.0) * bound).collect()

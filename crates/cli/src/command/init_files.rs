@@ -99,7 +99,7 @@ holdout = {{ hash = [80, 100] }}        # the gate looks at these, training neve
 {slices}
 [train]
 dataset = "{name}"
-model = "mlp"                          # or "linear"
+model = "mlp"                          # or "linear", "resmlp", "ft_transformer"
 hidden = [128, 64]
 {task}seed = 7
 epochs = {epochs}

@@ -114,7 +114,10 @@ fn architecture(spec: &serde_json::Value) -> String {
             let widths: Vec<String> = hidden.iter().map(ToString::to_string).collect();
             format!("{kind} {}", widths.join("-"))
         }
-        None => kind.to_owned(),
+        None => match (model["blocks"].as_u64(), model["width"].as_u64()) {
+            (Some(blocks), Some(width)) => format!("{kind} {blocks} x {width}"),
+            _ => kind.to_owned(),
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{Document, Failure, Name, Timestamp, nearest};
 
+mod blocks;
 mod model;
 mod train;
 

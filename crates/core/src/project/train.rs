@@ -12,8 +12,12 @@ pub const BATCH_SIZE_MAX: u32 = 65_536;
 pub const EPOCHS_MAX: u32 = 100_000;
 /// Units of one hidden layer.
 pub const HIDDEN_WIDTH_MAX: u32 = 65_536;
-/// Hidden layers.
+/// Hidden layers, or blocks of them.
 pub const HIDDEN_LAYERS_MAX: usize = 64;
+/// Heads of attention.
+pub const HEADS_MAX: u32 = 256;
+/// Units inside a block for each unit that goes from block to block.
+pub const EXPANSION_MAX: u32 = 16;
 /// What kind of answer the model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +43,33 @@ pub enum ModelSpec {
         /// Widest embedding; a vocabulary of n gets min(this, ⌈(n + 1) / 2⌉).
         embedding_max: u32,
         /// Share of hidden units dropped while training, [0, 1).
+        dropout: f64,
+    },
+    /// Categorical embeddings and numerics, then residual blocks with layer norm.
+    #[serde(rename = "resmlp")]
+    ResMlp {
+        /// Units that go from block to block.
+        width: u32,
+        /// Residual blocks.
+        blocks: u32,
+        /// Units inside a block, in multiples of `width`.
+        expansion: u32,
+        /// As for [`ModelSpec::Mlp`].
+        embedding_max: u32,
+        /// Share of the units inside a block dropped while training, [0, 1).
+        dropout: f64,
+    },
+    /// Every feature a token, then transformer blocks.
+    FtTransformer {
+        /// Numbers of a token, a multiple of `heads`.
+        width: u32,
+        /// Transformer blocks.
+        blocks: u32,
+        /// Heads of attention.
+        heads: u32,
+        /// Units of a block's hidden layer, in multiples of `width`.
+        expansion: u32,
+        /// Share of hidden units and of attention's results dropped while training, [0, 1).
         dropout: f64,
     },
 }

@@ -1,13 +1,13 @@
 //! `train.model` and the keys of its size: which keys a model knows, their defaults and limits.
 
-use super::{Within, train::RawTrain};
+use super::{Within, blocks, train::RawTrain};
 use crate::{
     Document, Failure, nearest,
     project::{HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec},
 };
 
 /// Every model, as `train.model` names it.
-const MODELS: &[&str] = &["linear", "mlp"];
+const MODELS: &[&str] = &["linear", "mlp", "resmlp", "ft_transformer"];
 
 /// The architecture that `[train]` describes.
 pub(super) fn model(document: &Document, raw: &RawTrain) -> Result<ModelSpec, Failure> {
@@ -20,8 +20,12 @@ pub(super) fn model(document: &Document, raw: &RawTrain) -> Result<ModelSpec, Fa
     // Key, whether it is given, the models that know it.
     for (key, is_given, models) in [
         ("hidden", raw.hidden.is_some(), &["mlp"][..]),
-        ("embedding_max", raw.embedding_max.is_some(), &["mlp"]),
-        ("dropout", raw.dropout.is_some(), &["mlp"]),
+        ("embedding_max", raw.embedding_max.is_some(), &["mlp", "resmlp"]),
+        ("width", raw.width.is_some(), &["resmlp", "ft_transformer"]),
+        ("blocks", raw.blocks.is_some(), &["resmlp", "ft_transformer"]),
+        ("heads", raw.heads.is_some(), &["ft_transformer"]),
+        ("expansion", raw.expansion.is_some(), &["resmlp", "ft_transformer"]),
+        ("dropout", raw.dropout.is_some(), &["mlp", "resmlp", "ft_transformer"]),
     ] {
         if is_given && !models.contains(&kind) {
             let key = format!("train.{key}");
@@ -30,6 +34,8 @@ pub(super) fn model(document: &Document, raw: &RawTrain) -> Result<ModelSpec, Fa
     }
     match kind {
         "linear" => Ok(ModelSpec::Linear),
+        "resmlp" => blocks::res_mlp(document, raw),
+        "ft_transformer" => blocks::ft_transformer(document, raw),
         _ => mlp(document, raw),
     }
 }
