@@ -22,7 +22,7 @@ use crate::{Row, Setup};
 /// Times a job is measured; the median counts.
 const REPEATS: usize = 3;
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
@@ -89,7 +89,11 @@ fn karat(setup: &Setup, dir: &Path, line: &[&str]) -> Result<(Vec<Value>, f64, f
     Ok((events, wall, kib * 1024.0))
 }
 
-fn peer(setup: &Setup, script: &str, arguments: &[&str]) -> Result<Option<Value>, String> {
+pub(crate) fn peer(
+    setup: &Setup,
+    script: &str,
+    arguments: &[&str],
+) -> Result<Option<Value>, String> {
     let Some(python) = &setup.python else { return Ok(None) };
     let output = Command::new(python)
         .arg(setup.peers.join(script))
@@ -106,7 +110,7 @@ fn peer(setup: &Setup, script: &str, arguments: &[&str]) -> Result<Option<Value>
     })
 }
 
-fn number(value: &Value, key: &str) -> Result<f64, String> {
+pub(crate) fn number(value: &Value, key: &str) -> Result<f64, String> {
     value[key].as_f64().ok_or_else(|| format!("no number `{key}` in {value}"))
 }
 

@@ -11,6 +11,7 @@
     reason = "a program for people, not part of the product"
 )]
 
+mod encoder;
 mod jobs;
 
 use std::path::PathBuf;
@@ -37,14 +38,19 @@ pub(crate) struct Row {
 
 type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 
-const JOBS: [(&str, Job); 6] = [
+const JOBS: [(&str, Job); 7] = [
     ("help", jobs::help),
     ("train", jobs::train),
     ("score", jobs::score),
+    ("encoder", encoder::encoder),
     ("check", jobs::check),
     ("gate", jobs::gate),
     ("save", jobs::save),
 ];
+
+/// As the product: fresh activations cost page faults with the system's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let mut setup = Setup {

@@ -34,7 +34,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("parquet", &["karat-table"]),
     ("datafusion", &["karat-table"]),
     ("burn-", &["karat-kernels"]),
-    ("burn", &["karat-engine", "karat-models", "karat-kernels"]),
+    ("burn", &["karat-engine", "karat-models", "karat-kernels", "karat-benches"]),
     ("cubecl", &["karat-kernels"]),
     ("rusqlite", &["karat-store"]),
     ("clap", &["karat"]),
