@@ -144,7 +144,7 @@ pub fn fused(qkv: &[f32], lengths: &[i32], shape: Shape, out: &mut [f32], log_su
             scratch.values.pack(v, n_keys, shape.head_width);
             for group in (0..n_queries).step_by(QUERIES) {
                 let queries = Queries {
-                    q: q.from_row(first + group),
+                    q: q.skip(first + group),
                     first: first + group,
                     n: QUERIES.min(n_queries - group),
                     n_keys,
@@ -365,8 +365,8 @@ impl Backward {
                     k: 0..d,
                     continues: false,
                 };
-                scores(&mut self.weights[..]).times(k.from_row(first), &self.queries_turned);
-                scores(&mut self.dweights[..]).times(v.from_row(first), &self.dout_turned);
+                scores(&mut self.weights[..]).times(k.skip(first), &self.queries_turned);
+                scores(&mut self.dweights[..]).times(v.skip(first), &self.dout_turned);
                 let (log_sums, products) =
                     (&self.log_sums[queries.clone()], &self.products[queries.clone()]);
                 let rows = self.weights.chunks_exact_mut(KEYS);

@@ -22,7 +22,7 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// The view from row `i` on.
-    pub(crate) fn from_row(self, i: usize) -> Self {
+    pub(crate) fn skip(self, i: usize) -> Self {
         Self { rows: &self.rows[(i * self.stride).min(self.rows.len())..], ..self }
     }
 
@@ -104,7 +104,7 @@ pub(crate) struct Into<'a> {
 impl Into<'_> {
     /// a · b. Element (i, kk) of `a` meets row `k.start` + kk of `b`.
     pub(crate) fn times(self, a: View<'_>, b: &Block) {
-        self.multiply(b, |first| Left::Rows { rows: a.from_row(first).rows, stride: a.stride });
+        self.multiply(b, |first| Left::Rows { rows: a.skip(first).rows, stride: a.stride });
     }
 
     /// transpose(a) · b. Row kk of `a` meets row `k.start` + kk of `b`; column i of `a` makes row i of the result.
@@ -188,7 +188,7 @@ mod tests {
                             continues: 0 < k.start,
                         };
                         if is_left_turned {
-                            let from = turned.from_row(k.start);
+                            let from = turned.skip(k.start);
                             into.transposed_times(from, &block, &mut Vec::new());
                         } else {
                             let from = View { rows: &a.rows[k.start..], stride: a.stride };
