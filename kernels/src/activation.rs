@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// An activation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// z.
     #[default]
@@ -204,6 +204,9 @@ fn pairs(x: &mut [f32], z: &[f32], f: impl Fn(f32, f32) -> f32) {
         || x.iter_mut().zip(z).for_each(|(x, z)| *x = f(*x, *z)),
     );
 }
+
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 
 #[cfg(test)]
 mod tests {

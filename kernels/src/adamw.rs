@@ -107,58 +107,45 @@ fn one_chunk(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], f: &Factors
 }
 
 #[cfg(feature = "burn")]
-pub use op::adamw;
+pub use op::{Slot, adamw, adamw_all};
 
 #[cfg(feature = "burn")]
 mod op {
     use burn::{
-        backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
+        backend::{Flex, tensor::FloatTensor},
         tensor::Tensor,
     };
 
     use super::Step;
     use crate::flex::{contiguous, floats, floats_mut};
 
-    /// One update: the new parameter, first and second moment. In place where the arguments are the only owners.
+    /// What an update knows of one parameter.
+    #[derive(Debug)]
+    pub struct Slot {
+        /// The parameter.
+        pub p: Tensor<1>,
+        /// Its gradient.
+        pub g: Tensor<1>,
+        /// Its first moment.
+        pub m: Tensor<1>,
+        /// Its second moment.
+        pub v: Tensor<1>,
+        /// The numbers of its update.
+        pub step: Step,
+    }
+
+    /// One update of all parameters, which lie on one device: the new parameter, first and second moment of each. In place
+    /// where the slot is the only owner. A GPU needs a launch for those with equal numbers, not for each.
     #[must_use]
-    pub fn adamw(
-        p: Tensor<1>,
-        g: Tensor<1>,
-        m: Tensor<1>,
-        v: Tensor<1>,
-        step: Step,
-    ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-        let (p, m, v) = <Dispatch as AdamwOps>::adamw(
-            p.into_dispatch(),
-            g.into_dispatch(),
-            m.into_dispatch(),
-            v.into_dispatch(),
-            step,
-        );
-        (Tensor::from_dispatch(p), Tensor::from_dispatch(m), Tensor::from_dispatch(v))
-    }
-
-    /// The update.
-    #[backend_extension(Flex)]
-    pub(crate) trait AdamwOps: Backend {
-        /// See [`super::fused`].
-        fn adamw(
-            p: FloatTensor<Self>,
-            g: FloatTensor<Self>,
-            m: FloatTensor<Self>,
-            v: FloatTensor<Self>,
-            step: Step,
-        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-    }
-
-    impl AdamwOps for Flex {
-        fn adamw(
-            mut p: FloatTensor<Self>,
-            g: FloatTensor<Self>,
-            mut m: FloatTensor<Self>,
-            mut v: FloatTensor<Self>,
-            step: Step,
-        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+    pub fn adamw_all(slots: Vec<Slot>) -> Vec<[Tensor<1>; 3]> {
+        #[cfg(feature = "gpu")]
+        let slots = match super::gpu::adamw_all(slots) {
+            Ok(done) => return done,
+            Err(slots) => slots,
+        };
+        let one = |slot: Slot| {
+            let Slot { p, g, m, v, step } = slot;
+            let [mut p, g, mut m, mut v] = [p, g, m, v].map(on_cpu);
             let g = contiguous(g);
             super::fused(
                 floats_mut(&mut p),
@@ -167,10 +154,32 @@ mod op {
                 floats_mut(&mut v),
                 &step,
             );
-            (p, m, v)
-        }
+            [p, m, v].map(Tensor::from_primitive::<Flex>)
+        };
+        slots.into_iter().map(one).collect()
+    }
+
+    fn on_cpu(tensor: Tensor<1>) -> FloatTensor<Flex> {
+        tensor.try_into_primitive::<Flex>().expect("the CPU is the other device")
+    }
+
+    /// One update of one parameter: see [`adamw_all`].
+    #[must_use]
+    pub fn adamw(
+        p: Tensor<1>,
+        g: Tensor<1>,
+        m: Tensor<1>,
+        v: Tensor<1>,
+        step: Step,
+    ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+        let mut all = adamw_all(vec![Slot { p, g, m, v, step }]);
+        let [p, m, v] = all.pop().expect("one for each");
+        (p, m, v)
     }
 }
+
+#[cfg(feature = "gpu")]
+mod gpu;
 
 #[cfg(test)]
 mod tests {

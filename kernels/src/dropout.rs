@@ -116,7 +116,7 @@ mod op {
     }
 
     /// Both passes.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait DropoutOps: Backend {
         /// See [`super::fused`].
         fn dropout(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self>;
@@ -159,6 +159,9 @@ mod op {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+mod gpu;
 
 #[cfg(test)]
 mod tests {

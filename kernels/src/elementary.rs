@@ -90,6 +90,9 @@ pub fn sigmoid(x: f32) -> f32 {
     (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
 }
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+
 #[cfg(test)]
 mod tests {
     use super::{erf, exp, sigmoid, tanh};

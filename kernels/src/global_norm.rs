@@ -33,33 +33,31 @@ pub use op::square_sum;
 #[cfg(feature = "burn")]
 mod op {
     use burn::{
-        backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
+        backend::Flex,
         tensor::{Tensor, TensorData},
     };
     use burn_flex::FlexTensor;
 
     use crate::flex::{contiguous, floats};
 
-    /// The sum of squares as one number, F64 where the device has it.
+    /// The sum of squares of all `gradients`, which lie on one device, as one number: F64 where the device has it.
     #[must_use]
-    pub fn square_sum(gradient: Tensor<1>) -> Tensor<1> {
-        Tensor::from_dispatch(<Dispatch as SquareSumOps>::square_sum(gradient.into_dispatch()))
-    }
-
-    /// The reduction.
-    #[backend_extension(Flex)]
-    pub(crate) trait SquareSumOps: Backend {
-        /// See [`super::fused`].
-        fn square_sum(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
-    }
-
-    impl SquareSumOps for Flex {
-        fn square_sum(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-            let sum = super::fused(floats(&contiguous(gradient)));
-            FlexTensor::from_data(TensorData::new(vec![sum], [1]))
+    pub fn square_sum(gradients: &[Tensor<1>]) -> Tensor<1> {
+        #[cfg(feature = "gpu")]
+        if let Some(sum) = super::gpu::square_sum(gradients) {
+            return sum;
         }
+        let one = |gradient: &Tensor<1>| {
+            let gradient = gradient.clone().try_into_primitive::<Flex>();
+            super::fused(floats(&contiguous(gradient.expect("the CPU is the other device"))))
+        };
+        let sum: f64 = gradients.iter().map(one).sum();
+        Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(vec![sum], [1])))
     }
 }
+
+#[cfg(feature = "gpu")]
+mod gpu;
 
 #[cfg(test)]
 mod tests {

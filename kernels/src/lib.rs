@@ -4,7 +4,8 @@
 //! shape only, partial results are combined in a fixed order, and each output element is one fixed chain of IEEE
 //! operations. Products are always fused multiply-adds, so the naive reference agrees bit for bit.
 //!
-//! Without features: plain slices. Feature `burn`: what makes burn run them on its CPU backend, with gradients.
+//! Without features: plain slices. Feature `burn`: what makes burn run them on its CPU backend, with gradients. Feature
+//! `gpu`, which `wgpu`, `vulkan` and `cuda` bring: `#[cube]` kernels for its GPU backends, in a file `gpu.rs` beside the CPU's.
 //!
 //! Reading order: [`matmul`] (all the arithmetic), [`activation`], [`linear`], [`table_input`], [`dropout`], [`bce`],
 //! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`], [`layer_norm`], [`embedding`],
@@ -22,6 +23,8 @@ pub mod embedding;
 #[cfg(feature = "burn")]
 mod flex;
 pub mod global_norm;
+#[cfg(feature = "gpu")]
+mod gpu;
 pub mod histogram;
 pub mod layer_norm;
 pub mod linear;

@@ -137,7 +137,7 @@ mod op {
     }
 
     /// The forward pass.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait LinearOps: Backend {
         /// See [`super::fused`].
         fn linear_forward(
@@ -169,11 +169,11 @@ mod op {
     /// What the backward pass needs of the forward pass.
     #[derive(Clone, Debug)]
     pub(crate) struct Saved<B: Backend> {
-        x: FloatTensor<B>,
-        w: FloatTensor<B>,
-        form: Form,
+        pub(super) x: FloatTensor<B>,
+        pub(super) w: FloatTensor<B>,
+        pub(super) form: Form,
         /// z where [`super::keeps_z`] says so, else y.
-        kept: FloatTensor<B>,
+        pub(super) kept: FloatTensor<B>,
     }
 
     impl LinearOps for Flex {
@@ -278,6 +278,9 @@ mod op {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 
 #[cfg(test)]
 mod tests {

@@ -121,7 +121,7 @@ mod op {
     }
 
     /// The op as a user of tensors sees it.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait LossOps: Backend {
         /// See [`super::fused`].
         fn weighted_mean(
@@ -224,6 +224,9 @@ mod op {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+mod gpu;
 
 #[cfg(test)]
 mod tests {

@@ -405,5 +405,8 @@ impl<E: Element> Piece<'_, E> {
     }
 }
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+
 #[cfg(test)]
 mod tests;

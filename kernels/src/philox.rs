@@ -86,6 +86,37 @@ fn multiply(a: u32, b: u32) -> (u32, u32) {
     ((product >> 32) as u32, product as u32)
 }
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu {
+    use cubecl::prelude::*;
+
+    /// [`super::philox`] in a kernel.
+    #[cube]
+    pub(crate) fn philox(
+        counter0: u32,
+        counter1: u32,
+        counter2: u32,
+        counter3: u32,
+        key0: u32,
+        key1: u32,
+    ) -> (u32, u32, u32, u32) {
+        let mut counter = (counter0, counter1, counter2, counter3);
+        let mut key0 = key0;
+        let mut key1 = key1;
+        #[unroll]
+        for round in 0..10 {
+            if comptime!(0 < round) {
+                key0 += 0x9E37_79B9u32;
+                key1 += 0xBB67_AE85u32;
+            }
+            let (high0, low0) = (counter.0.mul_hi(0xD251_1F53u32), counter.0 * 0xD251_1F53u32);
+            let (high1, low1) = (counter.2.mul_hi(0xCD9E_8D57u32), counter.2 * 0xCD9E_8D57u32);
+            counter = (high1 ^ counter.1 ^ key0, low1, high0 ^ counter.3 ^ key1, low0);
+        }
+        counter
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Draw, LANES, philox};

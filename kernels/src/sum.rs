@@ -57,6 +57,9 @@ pub(crate) fn strands(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
     strands.iter().sum()
 }
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+
 #[cfg(test)]
 mod tests {
     use super::{CHUNK, fused, reference};

@@ -154,7 +154,7 @@ mod op {
     }
 
     /// The forward pass.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait TableInputOps: Backend {
         /// See [`super::fused`].
         fn table_input(
@@ -255,6 +255,9 @@ mod op {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+mod gpu;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,9 @@
 
 use crate::philox::philox;
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+
 /// `n` numbers in [-1, 1), the same on every call with the same `seed`.
 pub(crate) fn uniform(seed: u32, n: usize) -> Vec<f32> {
     (0..n)

@@ -60,6 +60,16 @@ impl Config {
         }
     }
 
+    /// Operations of this architecture that have no GPU kernel yet: with one missing it runs on the CPU only.
+    #[must_use]
+    pub fn missing_on_gpu(&self) -> &'static [&'static str] {
+        match self {
+            Self::Linear(_) | Self::Mlp(_) => &[],
+            Self::ResMlp(_) => &["layer_norm"],
+            Self::FtTransformer(_) => &["layer_norm", "attention", "embedding"],
+        }
+    }
+
     /// A model on `device` with the numbers that `values` gives for each parameter, in the order of
     /// [`Config::parameters`].
     pub fn build(&self, device: &Device, values: &mut dyn FnMut(&Parameter) -> Vec<f32>) -> Model {

@@ -97,6 +97,12 @@ mod tests {
         assert!(0.6 < loss, "{loss}");
     }
 
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn gpu_agrees_with_the_cpu() {
+        testing::assert_gpu_agrees(&config());
+    }
+
     #[test]
     fn paths_are_where_the_module_is_visited() {
         testing::assert_paths(&config(), &["tables.0", "weight", "bias"]);

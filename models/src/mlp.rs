@@ -119,6 +119,12 @@ mod tests {
         testing::assert_noise_matters(&config(0.0), false);
     }
 
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn gpu_agrees_with_the_cpu() {
+        testing::assert_gpu_agrees(&config(0.5));
+    }
+
     #[test]
     fn paths_are_where_the_module_is_visited() {
         testing::assert_paths(

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Device, Gradients, Tensor, TensorData},
+    tensor::{Device, Gradients, Shape, Tensor, TensorData},
 };
 
 /// How a fresh parameter is drawn.
@@ -160,4 +160,42 @@ pub fn map<M: Module>(module: M, f: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1
     }
 
     module.map(&mut Map { f, at: 0 })
+}
+
+/// Replaces all parameters at once: `f` is given every value, flat, in order, as their only owner, and gives as many back.
+/// For what updates all of them in one go; see [`map`].
+pub fn map_all<M: Module>(module: M, f: &mut dyn FnMut(Vec<Tensor<1>>) -> Vec<Tensor<1>>) -> M {
+    struct Take {
+        values: Vec<Tensor<1>>,
+        /// Of each: its shape, and whether it has gradients.
+        kinds: Vec<(Shape, bool)>,
+    }
+
+    impl ModuleMapper for Take {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            let (is_autodiff, shape) = (value.is_autodiff(), value.shape());
+            let value = if is_autodiff { value.inner() } else { value };
+            let nothing = Tensor::empty([0; D], &value.device());
+            self.values.push(value.reshape([shape.num_elements()]));
+            self.kinds.push((shape, is_autodiff));
+            Param::from_mapped_value(id, nothing, mapper)
+        }
+    }
+
+    struct Put<I>(I);
+
+    impl<I: Iterator<Item = (Tensor<1>, (Shape, bool))>> ModuleMapper for Put<I> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, _, mapper) = param.consume();
+            let (value, (shape, is_autodiff)) = self.0.next().expect("as many as were taken");
+            let value = value.reshape(shape);
+            let value = if is_autodiff { Tensor::from_inner(value).require_grad() } else { value };
+            Param::from_mapped_value(id, value, mapper)
+        }
+    }
+
+    let mut taken = Take { values: Vec::new(), kinds: Vec::new() };
+    let module = module.map(&mut taken);
+    module.map(&mut Put(f(taken.values).into_iter().zip(taken.kinds)))
 }

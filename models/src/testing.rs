@@ -12,6 +12,11 @@ use karat_kernels::{
 
 use crate::{Config, Init, Inputs, Model, Parameter, parameter};
 
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(feature = "gpu")]
+pub(crate) use gpu::assert_gpu_agrees;
+
 const N_ROWS: usize = 256;
 
 fn unit(seed: u32, i: usize) -> f32 {

@@ -36,6 +36,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("burn-", &["karat-kernels"]),
     ("burn", &["karat-engine", "karat-models", "karat-kernels", "karat-benches"]),
     ("cubecl", &["karat-kernels"]),
+    ("cubek", &["karat-kernels"]),
     ("rusqlite", &["karat-store"]),
     ("clap", &["karat"]),
     ("indicatif", &["karat"]),

@@ -127,10 +127,7 @@ impl Learner {
             };
         }
 
-        let mut squares = 0.0;
-        for gradient in &gradients {
-            squares += device::read_number(square_sum(gradient.clone()))?;
-        }
+        let squares = device::read_number(square_sum(&gradients))?;
         let seen = Seen { loss: loss_value, gradient_norm: libm::sqrt(squares) };
         if !seen.is_finite() {
             return Ok((Self { model, moments, decays }, seen));
