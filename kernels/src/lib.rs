@@ -9,8 +9,8 @@
 //!
 //! Reading order: [`matmul`] (all the arithmetic), [`activation`], [`linear`], [`table_input`], [`dropout`], [`bce`],
 //! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`], [`layer_norm`], [`embedding`],
-//! [`attention`], [`row_sum`], [`histogram`]; below them [`philox`] (random bits), [`simd`] (plain loops made vectors) and
-//! [`elementary`] (exp, tanh, erf).
+//! [`attention`], [`row_sum`], [`histogram`]; below them [`philox`] (random bits), [`precision`] (f32 or bf16),
+//! [`simd`] (plain loops made vectors) and [`elementary`] (exp, tanh, erf).
 
 pub mod activation;
 pub mod adamw;
@@ -31,6 +31,7 @@ pub mod linear;
 pub mod loss;
 pub mod matmul;
 pub mod philox;
+pub mod precision;
 pub mod row_sum;
 pub mod simd;
 pub mod squared_error;

@@ -39,12 +39,6 @@ pub struct Form {
     pub activation: Activation,
 }
 
-impl From<Activation> for Form {
-    fn from(activation: Activation) -> Self {
-        Self { precision: Precision::F32, activation }
-    }
-}
-
 /// Writes rows × outputs into `y`, and what they were before the activation into `z`, where that is wanted.
 pub fn fused(x: &[f32], w: &[f32], b: &[f32], form: Form, z: Option<&mut [f32]>, y: &mut [f32]) {
     let Form { precision, activation } = form;
@@ -125,15 +119,15 @@ mod op {
         ops::{Backward, Ops, OpsKind},
     };
 
-    use super::Form;
+    use super::{Activation, Form};
     use crate::flex::{contiguous, dim, floats, floats_mut, retire, tensor, unwritten};
 
-    /// activation(x · w + b); x is rows × inputs, w is inputs × outputs. An [`Activation`](crate::activation::Activation)
-    /// alone is a [`Form`] in f32.
+    /// activation(x · w + b), in the precision of [`crate::precision::current`]; x is rows × inputs, w is inputs × outputs.
     #[must_use]
-    pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, form: impl Into<Form>) -> Tensor<2> {
+    pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, activation: Activation) -> Tensor<2> {
+        let form = Form { precision: crate::precision::current(), activation };
         let (x, w, b) = (x.into_dispatch(), w.into_dispatch(), b.into_dispatch());
-        Tensor::from_dispatch(<Dispatch as LinearOps>::linear_forward(x, w, b, form.into()))
+        Tensor::from_dispatch(<Dispatch as LinearOps>::linear_forward(x, w, b, form))
     }
 
     /// The forward pass.
@@ -291,6 +285,10 @@ mod tests {
         testing::{assert_same_bits, on_any_threads, uniform},
     };
 
+    fn full(activation: Activation) -> Form {
+        Form { precision: Precision::F32, activation }
+    }
+
     const ALL: [Activation; 5] = [
         Activation::Identity,
         Activation::Relu,
@@ -308,10 +306,10 @@ mod tests {
             for activation in ALL {
                 let expected = reference(&x, &w, &b, activation);
                 let (mut kept, mut y) = (vec![f32::NAN; z.len()], vec![f32::NAN; z.len()]);
-                fused(&x, &w, &b, activation.into(), None, &mut y);
+                fused(&x, &w, &b, full(activation), None, &mut y);
                 assert_same_bits(&expected, &y, (activation, n_rows, n_inputs, n_outputs));
                 y.fill(f32::NAN);
-                fused(&x, &w, &b, activation.into(), Some(&mut kept), &mut y);
+                fused(&x, &w, &b, full(activation), Some(&mut kept), &mut y);
                 assert_same_bits(&expected, &y, (activation, n_rows, n_inputs, n_outputs));
                 assert_same_bits(&z, &kept, (activation, n_rows, n_inputs, n_outputs));
             }
@@ -342,7 +340,7 @@ mod tests {
             let found = backward(&x, &w, form, &z, &mut dy.clone(), n_outputs, true);
             let mut dz = dy.clone();
             activation.chain(&z, &mut dz);
-            let linear = Form::from(Activation::Identity);
+            let linear = full(Activation::Identity);
             let mut rounded = round(&dz);
             let exact = backward(&round(&x), &round(&w), linear, &z, &mut rounded, n_outputs, true);
             assert_same_bits(&exact.dw, &found.dw, activation);
@@ -380,7 +378,7 @@ mod tests {
         for activation in ALL {
             let before = if keeps_z(activation) { Activation::Identity } else { activation };
             let kept = reference(&x, &w, &b, before);
-            let found = backward(&x, &w, activation.into(), &kept, &mut c.clone(), n_outputs, true);
+            let found = backward(&x, &w, full(activation), &kept, &mut c.clone(), n_outputs, true);
             let dx = found.dx.expect("asked for");
             for (which, gradient) in [&dx, &found.dw, &found.db].into_iter().enumerate() {
                 for (at, found) in gradient.iter().enumerate() {
@@ -406,14 +404,49 @@ mod tests {
             let mut all = Vec::new();
             for activation in [Activation::Relu, Activation::GeluErf] {
                 let (mut z, mut y) = (vec![0.0; n_rows * n_outputs], vec![0.0; n_rows * n_outputs]);
-                fused(&x, &w, &b, activation.into(), Some(&mut z), &mut y);
-                let found =
-                    backward(&x, &w, activation.into(), &z, &mut y.clone(), n_outputs, true);
+                fused(&x, &w, &b, full(activation), Some(&mut z), &mut y);
+                let found = backward(&x, &w, full(activation), &z, &mut y.clone(), n_outputs, true);
                 all.extend([y, found.dx.expect("asked for"), found.dw, found.db].concat());
             }
             all.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
         });
         assert!(bits.iter().any(|it| *it != 0));
+    }
+
+    /// The precision around a layer's call is the one of its way back, wherever that is called.
+    #[cfg(feature = "burn")]
+    #[test]
+    fn burn_runs_it_in_the_precision_around_the_call() {
+        use burn::tensor::{Device, Tensor, TensorData};
+
+        use crate::precision::in_precision;
+
+        let device = Device::flex().autodiff();
+        let (n_rows, n_inputs, n_outputs) = (50, 7, 9);
+        let (x, w) = (uniform(1, n_rows * n_inputs), uniform(2, n_inputs * n_outputs));
+        let (b, dy) = (uniform(3, n_outputs), vec![1.0; n_rows * n_outputs]);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let form = Form { precision, activation: Activation::Relu };
+            let mut y = vec![f32::NAN; dy.len()];
+            fused(&x, &w, &b, form, None, &mut y);
+            let expected = backward(&x, &w, form, &y, &mut dy.clone(), n_outputs, true);
+
+            let tensor = |elements: &[f32], shape: [usize; 2]| {
+                Tensor::<2>::from_data(TensorData::new(elements.to_vec(), shape), &device)
+            };
+            let (x, w) = (tensor(&x, [n_rows, n_inputs]), tensor(&w, [n_inputs, n_outputs]));
+            let (w, b) = (w.require_grad(), tensor(&b, [1, n_outputs]).reshape([n_outputs]));
+            let found =
+                in_precision(precision, || super::linear(x, w.clone(), b, Activation::Relu));
+            let gradients = found.clone().sum().backward();
+            let numbers = |tensor: Tensor<2>| {
+                let data = tensor.try_into_data().expect("a CPU answers");
+                data.try_into_vec::<f32>().expect("f32")
+            };
+            assert_same_bits(&y, &numbers(found.inner()), precision);
+            let dw = numbers(w.grad(&gradients).expect("dw"));
+            assert_same_bits(&expected.dw, &dw, precision);
+        }
     }
 
     #[cfg(feature = "burn")]

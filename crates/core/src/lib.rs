@@ -39,8 +39,8 @@ pub use id::{ModelRef, Name, ParseNameError, RunId, Which};
 pub use plan::{Encoding, Feature, FeaturePlan, LabelPlan};
 pub use profile::Profile;
 pub use project::{
-    CheckLevel, CheckSetting, ClassWeights, DatasetSpec, ModelSpec, Project, ScoreSpec, SliceSpec,
-    SplitSpec, Task, TrainSpec, thousands,
+    CheckLevel, CheckSetting, ClassWeights, DatasetSpec, ModelSpec, Precision, Project, ScoreSpec,
+    SliceSpec, SplitSpec, Task, TrainSpec, thousands,
 };
 pub use schema::{Column, ColumnType, FeatureKind, Role, Schema};
 pub use scored::ScoredRows;

@@ -17,7 +17,7 @@ mod train;
 
 pub use train::{
     BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, EPOCHS_MAX, EXPANSION_MAX, EarlyStopping,
-    HEADS_MAX, HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec, Task, TrainSpec,
+    HEADS_MAX, HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec, Precision, Task, TrainSpec,
 };
 
 /// Threads that may be asked for.
@@ -132,7 +132,7 @@ pub fn thousands(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ModelSpec, Project, thousands};
+    use super::{ModelSpec, Precision, Project, thousands};
     use crate::Document;
 
     const GOOD: &str = r#"
@@ -224,6 +224,7 @@ batch_size = 64
             ("hidden = [8]", "model = \"ft_transformer\"\nembedding_max = 4"),
             ("hidden = [8]", "seed = -1"),
             ("hidden = [8]", "class_weights = \"some\""),
+            ("hidden = [8]", "precision = \"f16\""),
             ("hidden = [8]", "class_weights = { a = 0 }"),
             ("hash = [0, 95]", "hash = [95, 5]"),
             (
@@ -242,6 +243,17 @@ batch_size = 64
             let failure = read(&GOOD.replacen(from, to, 1)).expect_err(to);
             assert!(!failure.details.is_empty(), "{to}: no place in {failure:?}");
         }
+    }
+
+    #[test]
+    fn precision_is_f32_unless_asked_and_then_not_in_the_record() {
+        let record = |text: &str| {
+            let spec = read(text).expect("valid").train;
+            (spec.precision, serde_json::to_value(&spec).expect("serialises")["precision"].clone())
+        };
+        assert_eq!(record(GOOD), (Precision::F32, serde_json::Value::Null));
+        let text = GOOD.replace("hidden = [8]", "precision = \"bf16\"");
+        assert_eq!(record(&text), (Precision::Bf16, "bf16".into()));
     }
 
     #[test]

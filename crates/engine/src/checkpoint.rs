@@ -33,12 +33,13 @@ pub(crate) fn environment(
     plan: &FeaturePlan,
     n_rows: u64,
 ) -> BTreeMap<String, String> {
-    let spec = serde_json::to_vec(spec).expect("plain values serialise");
+    let digest = Digest::of(&serde_json::to_vec(spec).expect("plain values serialise"));
     [
         ("tool", env!("CARGO_PKG_VERSION").to_owned()),
         ("device", class.word().to_owned()),
+        ("precision", device::products(network::precision(spec))),
         ("architecture", std::env::consts::ARCH.to_owned()),
-        ("spec", Digest::of(&spec).to_string()),
+        ("spec", digest.to_string()),
         ("plan", plan.digest().to_string()),
         ("rows", n_rows.to_string()),
     ]

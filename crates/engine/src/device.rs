@@ -3,6 +3,7 @@
 
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
 use karat_core::port::DeviceReport;
+use karat_kernels::precision::Precision;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{DeviceError, TrainError};
@@ -37,13 +38,27 @@ impl Class {
     }
 }
 
+/// What makes the products of `precision` on this machine, for people and for the record: the bits of bf16 depend on it
+/// where sums are too small for a normal number (`karat_kernels::precision`).
+pub(crate) fn products(precision: Precision) -> String {
+    match precision {
+        Precision::F32 => "f32".to_owned(),
+        Precision::Bf16 if precision.is_native() => "bf16 by AVX512-BF16".to_owned(),
+        Precision::Bf16 => "bf16 emulated in f32".to_owned(),
+    }
+}
+
 /// Devices of this build and machine.
 pub(crate) fn reports() -> Vec<DeviceReport> {
     let n_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     vec![DeviceReport {
         name: "cpu".to_owned(),
         is_usable: true,
-        remark: format!("burn flex, {n_cores} cores, {}", karat_kernels::matmul::instructions()),
+        remark: format!(
+            "burn flex, {n_cores} cores, {}, {}",
+            karat_kernels::matmul::instructions(),
+            products(Precision::Bf16),
+        ),
     }]
 }
 

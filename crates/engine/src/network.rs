@@ -8,7 +8,7 @@ use karat_core::{
     rng::{Purpose, Stream},
     tensors::{Dtype, Tensors, TensorsError},
 };
-use karat_kernels::loss::Loss;
+use karat_kernels::{loss::Loss, precision::Precision};
 use karat_models::{Config, Init, Model, Parameter, ft_transformer, linear, mlp, resmlp};
 
 use crate::error::TrainError;
@@ -58,6 +58,14 @@ pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Config {
 /// Embedding width of each category: half its slots, at most `max`.
 fn widths(cardinalities: &[usize], max: u32) -> Vec<usize> {
     cardinalities.iter().map(|n_slots| (max as usize).min((n_slots + 1).div_ceil(2))).collect()
+}
+
+/// What the spec's layers multiply in.
+pub(crate) const fn precision(spec: &TrainSpec) -> Precision {
+    match spec.precision {
+        karat_core::Precision::F32 => Precision::F32,
+        karat_core::Precision::Bf16 => Precision::Bf16,
+    }
 }
 
 /// The loss of the plan's task.

@@ -4,7 +4,11 @@ use burn::tensor::Device;
 use karat_core::{
     Batch, Failure, FeaturePlan, LabelPlan, TrainSpec, port::Scoring, tensors::Tensors,
 };
-use karat_kernels::{bce::sigmoid, cross_entropy::softmax};
+use karat_kernels::{
+    bce::sigmoid,
+    cross_entropy::softmax,
+    precision::{Precision, in_precision},
+};
 use karat_models::Model;
 use rayon::{ThreadPool, prelude::*};
 
@@ -23,6 +27,8 @@ pub(crate) struct Scorer {
     model: Model,
     shape: Shape,
     label: LabelPlan,
+    /// That of the training: weights are tuned to it.
+    precision: Precision,
     device: Device,
     threads: ThreadPool,
 }
@@ -43,6 +49,7 @@ impl Scorer {
             model: network::from_file(&config, &file, &device),
             shape: Shape::of(plan),
             label: plan.label.clone(),
+            precision: network::precision(spec),
             device,
             threads: device::threads(spec.threads)?,
         })
@@ -55,7 +62,7 @@ impl Scorer {
         let parts = (0..batch.n_rows.div_ceil(PART)).into_par_iter().map(|part| {
             let rows = part * PART..((part + 1) * PART).min(batch.n_rows);
             let inputs = self.shape.inputs(batch, rows, &self.device);
-            device::read(self.model.forward(inputs, None))
+            device::read(in_precision(self.precision, || self.model.forward(inputs, None)))
         });
         Ok(parts.collect::<Result<Vec<Vec<f32>>, TrainError>>()?.concat())
     }

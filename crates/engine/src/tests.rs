@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use karat_core::{
     Batch, ClassWeights, ColumnType, Digest, Event, Failure, Feature, FeaturePlan, LabelPlan,
-    ModelSpec, TrainSpec, UpdateRecord,
+    ModelSpec, Precision, TrainSpec, UpdateRecord,
     plan::Encoding,
     port::{CheckpointFiles, EncodedRows, Engine, TrainEnd, TrainIo},
     project::{CheckpointPolicy, EarlyStopping},
@@ -13,6 +13,8 @@ use karat_core::{
 };
 
 use crate::BurnEngine;
+
+mod precision;
 
 const N_TRAIN: u64 = 1000;
 const N_EVAL: u64 = 300;
@@ -26,6 +28,7 @@ pub(crate) fn spec() -> TrainSpec {
         model: ModelSpec::Mlp { hidden: vec![16, 8], embedding_max: 4, dropout: 0.1 },
         task: None,
         positive: None,
+        precision: Precision::F32,
         seed: 7,
         epochs: 4,
         batch_size: 64,

@@ -51,6 +51,7 @@ fn run(
         loss: network::loss(plan),
         class_weights: network::class_weights(spec, plan)?,
         seed: spec.seed,
+        precision: network::precision(spec),
         accumulate: spec.accumulate.max(1) as usize,
         clip_norm: spec.clip_norm,
         weight_decay: spec.weight_decay,

@@ -10,6 +10,7 @@ use karat_kernels::{
     global_norm::{clip_factor, square_sum},
     loss::{Loss, weighted_mean},
     philox::Draw,
+    precision::{Precision, in_precision},
 };
 use karat_models::{Config, Model, parameter};
 
@@ -29,6 +30,7 @@ pub(crate) struct Setting {
     pub(crate) loss: Loss,
     pub(crate) class_weights: Vec<f64>,
     pub(crate) seed: u64,
+    pub(crate) precision: Precision,
     /// Micro-batches of an update.
     pub(crate) accumulate: usize,
     pub(crate) clip_norm: f64,
@@ -112,7 +114,7 @@ impl Learner {
             let inputs = setting.shape.inputs(batch, rows.clone(), &device);
             let loss = weighted_mean(
                 setting.loss,
-                model.forward(inputs, Some(&draw)),
+                in_precision(setting.precision, || model.forward(inputs, Some(&draw))),
                 column(&batch.label[rows.clone()], &device),
                 column(&weights[rows], &device),
                 total,
@@ -160,9 +162,10 @@ pub(crate) fn evaluate(
     let mut sum = 0.0;
     for first in (0..batch.n_rows).step_by(EVALUATE_ROWS) {
         let rows = first..(first + EVALUATE_ROWS).min(batch.n_rows);
+        let inputs = setting.shape.inputs(batch, rows.clone(), &setting.device);
         let loss = weighted_mean(
             setting.loss,
-            model.forward(setting.shape.inputs(batch, rows.clone(), &setting.device), None),
+            in_precision(setting.precision, || model.forward(inputs, None)),
             column(&batch.label[rows.clone()], &setting.device),
             column(&weights[rows], &setting.device),
             1.0,

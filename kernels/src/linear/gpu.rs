@@ -108,10 +108,10 @@ fn chain_all(kept: &[f32], dy: &[f32], dz: &mut [f32], #[comptime] activation: A
 mod tests {
     use burn::tensor::Tensor;
 
-    use super::super::{Form, linear};
+    use super::super::linear;
     use crate::{
         activation::Activation,
-        matmul::Precision,
+        precision::{Precision, in_precision},
         testing::{
             gpu::{assert_near, elements, leaf, on_cpu_and_gpu, tensor, with_gradients},
             uniform,
@@ -163,15 +163,16 @@ mod tests {
     /// Both round the same operands to bf16, so a product differs by roundings of its sum alone.
     #[test]
     fn bf16_agrees_with_the_cpu() {
-        let form = Form { precision: Precision::Bf16, activation: Activation::GeluErf };
         let found = on_cpu_and_gpu(|device| {
             let (x, w, b) = (leaf(1, 65 * 38, device), leaf(2, 38 * 9, device), leaf(3, 9, device));
             let (xs, ws) = (x.clone().reshape([65, 38]), w.clone().reshape([38, 9]));
-            with_gradients(linear(xs, ws, b.clone(), form), &[x, w, b])
+            let y =
+                in_precision(Precision::Bf16, || linear(xs, ws, b.clone(), Activation::GeluErf));
+            with_gradients(y, &[x, w, b])
         });
         let Some((cpu, gpu)) = found else { return };
         // A dz that falls on the other side of a tie is another bf16: one in some thousands, by 1/256.
-        assert_near(&cpu, &gpu, 2e-4, form);
+        assert_near(&cpu, &gpu, 2e-4, "bf16");
     }
 
     #[test]

@@ -177,11 +177,21 @@ macro_rules! x86_tile {
                             let row: [*const $element; MR] = std::array::from_fn(|i| {
                                 rows.as_ptr().add(i.min(tile.n_rows - 1) * stride)
                             });
-                            accumulate(&mut sums, tile, |i, k| row[i].add(k));
+                            let left = |i: usize, k| row[i].add(k);
+                            if tile.n_columns <= $lanes {
+                                accumulate::<1>(&mut sums, tile, left);
+                            } else {
+                                accumulate::<2>(&mut sums, tile, left);
+                            }
                         }
                         Left::Panel(panel) => {
                             let first = panel.as_ptr();
-                            accumulate(&mut sums, tile, |i, k| first.add(k * MR + i));
+                            let left = |i, k| first.add(k * MR + i);
+                            if tile.n_columns <= $lanes {
+                                accumulate::<1>(&mut sums, tile, left);
+                            } else {
+                                accumulate::<2>(&mut sums, tile, left);
+                            }
                         }
                     }
                 }
@@ -216,26 +226,36 @@ macro_rules! x86_tile {
                 }
             }
 
+            /// Sums the first `V` vectors of each row; the rest of a narrow tile is padding.
+            ///
             /// # Safety
             /// `left(i, k)` must be readable for every i below MR and k below `tile.k`; `right` has k × NR floats.
             #[target_feature(enable = $features)]
             #[inline]
             #[expect(unsafe_code, reason = "the inner loop, without bounds checks")]
-            unsafe fn accumulate(
+            unsafe fn accumulate<const V: usize>(
                 out: &mut [[$vector; 2]; MR],
                 tile: &Tile<'_, $element>,
                 left: impl Fn(usize, usize) -> *const $element,
             ) {
-                let mut sums = *out;
+                let mut sums = [[$zero(); V]; MR];
+                for (sums, out) in sums.iter_mut().zip(&*out) {
+                    sums.copy_from_slice(&out[..V]);
+                }
                 let mut right = tile.right.as_ptr();
                 let mut k = 0;
                 macro_rules! one {
                     () => {{
-                        let b = [operand(right), operand(right.add($lanes))];
+                        let mut b = [operand(right); V];
+                        for (v, b) in b.iter_mut().enumerate().skip(1) {
+                            *b = operand(right.add(v * $lanes));
+                        }
                         right = right.add(NR);
                         for (i, sums) in sums.iter_mut().enumerate() {
                             let a = splat(*left(i, k));
-                            *sums = [fma(a, b[0], sums[0]), fma(a, b[1], sums[1])];
+                            for (sum, b) in sums.iter_mut().zip(b) {
+                                *sum = fma(a, b, *sum);
+                            }
                         }
                         k += 1;
                     }};
@@ -252,7 +272,9 @@ macro_rules! x86_tile {
                         one!();
                     }
                 }
-                *out = sums;
+                for (sums, out) in sums.iter().zip(out) {
+                    out[..V].copy_from_slice(sums);
+                }
             }
         }
     };

@@ -93,6 +93,32 @@ pub struct EarlyStopping {
     pub patience: u32,
 }
 
+/// What the products of fully connected layers are made of, while training and while scoring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// Operands rounded to bf16, sums in f32. Weights and the optimizer stay f32.
+    Bf16,
+}
+
+impl Precision {
+    /// As `train.precision` names it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A training run, completely described. Two equal specs on equal data share a cache key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
@@ -106,6 +132,9 @@ pub struct TrainSpec {
     pub task: Option<Task>,
     /// Class counted as positive (binary): the text of the label's value.
     pub positive: Option<String>,
+    /// What products are made of. A spec in f32 keeps the digest it had before there was a choice.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Where all randomness comes from.
     pub seed: u64,
     /// Passes over the training split.

@@ -9,7 +9,7 @@ use crate::{
     Document, Failure, Name, nearest,
     project::{
         BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, DatasetSpec, EPOCHS_MAX, EarlyStopping,
-        THREADS_MAX, Task, TrainSpec,
+        Precision, THREADS_MAX, Task, TrainSpec,
     },
 };
 
@@ -29,6 +29,7 @@ pub(super) struct RawTrain {
     pub(super) dropout: Option<f64>,
     task: Option<Task>,
     positive: Option<String>,
+    precision: Option<Precision>,
     seed: Option<u64>,
     epochs: Option<u32>,
     batch_size: Option<u32>,
@@ -159,6 +160,7 @@ pub(super) fn train(
         model,
         task: raw.task,
         positive: raw.positive,
+        precision: raw.precision.unwrap_or_default(),
         seed: raw.seed.unwrap_or(0),
         epochs,
         batch_size,
