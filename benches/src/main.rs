@@ -13,6 +13,7 @@
 
 mod encoder;
 mod jobs;
+mod kernels;
 
 use std::path::PathBuf;
 
@@ -46,6 +47,7 @@ const JOBS: [(&str, Job); 7] = [
     ("check", jobs::check),
     ("gate", jobs::gate),
     ("save", jobs::save),
+    ("conv", kernels::conv),
 ];
 
 /// As the product: fresh activations cost page faults with the system's own.
