@@ -11,6 +11,7 @@
     reason = "a program for people, not part of the product"
 )]
 
+mod cnn;
 mod encoder;
 mod jobs;
 mod kernels;
@@ -39,7 +40,7 @@ pub(crate) struct Row {
 
 type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 
-const JOBS: [(&str, Job); 7] = [
+const JOBS: [(&str, Job); 9] = [
     ("help", jobs::help),
     ("train", jobs::train),
     ("score", jobs::score),
@@ -48,6 +49,7 @@ const JOBS: [(&str, Job); 7] = [
     ("gate", jobs::gate),
     ("save", jobs::save),
     ("conv", kernels::conv),
+    ("cnn", cnn::train),
 ];
 
 /// As the product: fresh activations cost page faults with the system's own.
