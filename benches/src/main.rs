@@ -11,10 +11,8 @@
     reason = "a program for people, not part of the product"
 )]
 
-mod cnn;
 mod encoder;
 mod jobs;
-mod kernels;
 
 use std::path::PathBuf;
 
@@ -40,7 +38,7 @@ pub(crate) struct Row {
 
 type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 
-const JOBS: [(&str, Job); 9] = [
+const JOBS: [(&str, Job); 7] = [
     ("help", jobs::help),
     ("train", jobs::train),
     ("score", jobs::score),
@@ -48,8 +46,6 @@ const JOBS: [(&str, Job); 9] = [
     ("check", jobs::check),
     ("gate", jobs::gate),
     ("save", jobs::save),
-    ("conv", kernels::conv),
-    ("cnn", cnn::train),
 ];
 
 /// As the product: fresh activations cost page faults with the system's own.

@@ -12,7 +12,6 @@ const NOT_AN_OPERATION: &[&str] = &[
     "precision.rs",
     "simd.rs",
     "testing.rs",
-    "window.rs",
 ];
 
 const COMPARED: Rule = Rule {

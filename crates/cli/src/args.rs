@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Promote(PromoteArgs),
     /// Move an alias back to the version that held it before
     Rollback(RollbackArgs),
+    /// Train a run once more from its record and say whether the bits are the same
+    Replay(ReplayArgs),
     /// List runs, newest first
     Runs(RunsArgs),
     /// Show a run, a model version, a snapshot or a verdict
@@ -224,6 +226,24 @@ pub(crate) struct RollbackArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// A training: its run (`r-4k2…`) or the version it made (`flights@1`, `flights@champion`)
+    pub(crate) run: String,
+    /// Pass when weights and losses differ by no more than this share; only equal bits pass without it
+    #[arg(long, value_name = "SHARE", value_parser = tolerance)]
+    pub(crate) tolerance: Option<f64>,
+}
+
+/// A share: 0 or more, finite.
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share.is_finite() && 0.0 <= share => Ok(share),
+        Ok(_) => Err("must be 0 or more, and finite".to_owned()),
+        Err(_) => Err("must be a number such as 1e-5".to_owned()),
+    }
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct RunsArgs {
     /// How many
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
@@ -287,6 +307,7 @@ pub(crate) fn advice_for_foreign_words(error: &clap::Error) -> Option<String> {
         "predict" | "infer" => "score",
         "register" => "train",
         "metrics" | "diff" => "compare",
+        "reproduce" | "retrain" => "replay",
         "status" | "log" | "ls" => "runs",
         _ => return None,
     };

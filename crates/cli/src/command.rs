@@ -9,6 +9,7 @@ mod init_files;
 mod inspect;
 mod maintain;
 mod promote;
+mod replay;
 mod run;
 mod score;
 mod shell;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Fail
         Command::Gate(args) => gate::run(session, &args),
         Command::Promote(args) => promote::promote(session, &args),
         Command::Rollback(args) => promote::rollback(session, &args),
+        Command::Replay(args) => replay::run(session, &args),
         Command::Runs(args) => inspect::runs(session, &args),
         Command::Show(args) => inspect::show(session, &args),
         Command::Alias(args) => inspect::alias(session, &args),

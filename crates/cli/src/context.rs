@@ -238,6 +238,7 @@ impl Session {
             stop: &self.stop,
             tool: TOOL.to_owned(),
             code: env::code_version(&workshop.root),
+            host: &env::host,
             actor: env::actor(),
         }
     }

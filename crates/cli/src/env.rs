@@ -1,8 +1,8 @@
 //! Every environment variable that is read, and the clock. Nothing else in the workspace looks at either.
 
-use std::{path::Path, process::Command, time::SystemTime};
+use std::{fs, path::Path, process::Command, time::SystemTime};
 
-use karat_core::{Timestamp, summary::CodeVersion};
+use karat_core::{Digest, Host, Timestamp, summary::CodeVersion};
 
 /// Any value switches colour off (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
@@ -33,6 +33,18 @@ pub(crate) fn actor() -> String {
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// What the CPU and this executable are; nothing where the system does not tell.
+pub(crate) fn host() -> Host {
+    let executable = std::env::current_exe().and_then(fs::read);
+    Host { processor: processor(), binary: executable.ok().map(|bytes| Digest::of(&bytes)) }
+}
+
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// The git state of `dir`; empty outside a work tree or without git.

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`Screen`], then [`summary`] (the closing screen) and [`table`].
 
+pub(crate) mod replay;
 pub(crate) mod summary;
 pub(crate) mod table;
 

@@ -44,6 +44,19 @@ fn changed(
     file.finish()
 }
 
+/// A version whose manifest its run never made.
+#[test]
+fn a_forged_version_is_not_replayed() {
+    let sandbox = Sandbox::trained(KARAT);
+    let _ = sandbox.karat("train --out out").expect_code(0);
+    let forged = register(&sandbox, &sandbox.bytes("out/model.safetensors"));
+    let manifest = format!("version `churn@{forged}` has another model manifest");
+    let _ = sandbox
+        .karat(&format!("replay churn@{forged}"))
+        .expect_code(3)
+        .expect_error("record-altered", &[&manifest]);
+}
+
 #[test]
 fn weights_that_are_not_the_models_are_refused_by_name() {
     const VICTIM: &str = "layers.0.weight";

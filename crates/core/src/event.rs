@@ -25,6 +25,8 @@ pub enum Step {
     Promote,
     /// Render the reports of a run.
     Report,
+    /// Train once more from a record and compare.
+    Replay,
 }
 
 impl Step {
@@ -40,6 +42,7 @@ impl Step {
             Self::Register => "register",
             Self::Promote => "promote",
             Self::Report => "report",
+            Self::Replay => "replay",
         }
     }
 }
@@ -59,6 +62,10 @@ pub struct UpdateRecord {
     pub gradient_norm: f64,
     /// Rows of the batch.
     pub n_rows: u64,
+    /// Digest of the weights after it, as `model.safetensors` would hold them; after updates 1, 2, 4, 8 and so on, so that
+    /// it costs next to nothing and shows since when weights differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Digest>,
 }
 
 /// A number that may be NaN or infinite (an update that was skipped): JSON has only `null` for it, read back as NaN.
@@ -168,6 +175,7 @@ mod tests {
             learning_rate: 0.1,
             gradient_norm: f64::INFINITY,
             n_rows: 8,
+            weights: None,
         };
         let text = serde_json::to_string(&record).expect("serialises");
         assert_eq!(

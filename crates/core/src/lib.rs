@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod digest;
 pub mod document;
+pub mod environment;
 pub mod error;
 pub mod event;
 pub mod exit;
@@ -19,6 +20,7 @@ pub mod policy;
 pub mod port;
 pub mod profile;
 pub mod project;
+pub mod replay;
 pub mod rng;
 pub mod schema;
 pub mod scored;
@@ -31,6 +33,7 @@ pub mod verdict;
 pub use batch::Batch;
 pub use digest::{Digest, DigestBuilder};
 pub use document::Document;
+pub use environment::{Environment, Host, Tier};
 pub use error::{Code, Coded, Failure, nearest};
 pub use event::{Event, Observer, Step, UpdateRecord};
 pub use exit::Exit;
@@ -42,6 +45,7 @@ pub use project::{
     CheckLevel, CheckSetting, ClassWeights, DatasetSpec, ModelSpec, Precision, Project, ScoreSpec,
     SliceSpec, SplitSpec, Task, TrainSpec, thousands,
 };
+pub use replay::{Likeness, Replay};
 pub use schema::{Column, ColumnType, FeatureKind, Role, Schema};
 pub use scored::ScoredRows;
 pub use snapshot::{Snapshot, SnapshotFile};

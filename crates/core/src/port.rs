@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, DatasetSpec, Digest, Event, Failure, FeaturePlan, Name, Profile, Schema, ScoredRows,
-    SliceSpec, Snapshot, SplitSpec, Task, TrainSpec, UpdateRecord,
+    Batch, DatasetSpec, Digest, Environment, Event, Failure, FeaturePlan, Name, Profile, Schema,
+    ScoredRows, SliceSpec, Snapshot, SplitSpec, Task, TrainSpec, UpdateRecord,
 };
 
 /// Tells a long call to end early: polled between units of work.
@@ -263,6 +263,9 @@ pub trait Engine {
 
     /// The class of the device that `name` means (`cpu`): part of cache keys.
     fn device_class(&self, name: &str) -> Result<String, Failure>;
+
+    /// Where a training of `spec` would run here and what is promised of its result. Leaves [`Environment::host`] empty.
+    fn environment(&self, spec: &TrainSpec) -> Result<Environment, Failure>;
 
     /// Updates that `spec` asks for on `n_rows` training rows.
     fn n_updates(&self, spec: &TrainSpec, n_rows: u64) -> u64;

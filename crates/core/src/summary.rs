@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Finding, Outcome, Verdict};
+use crate::{Digest, Environment, Finding, Outcome, Verdict};
 
 /// One pass through the lifecycle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct TrainSummary {
     pub seconds: f64,
     /// Device class.
     pub device: String,
+    /// Where it ran and what is promised of the result; absent in records older than this one.
+    #[serde(default)]
+    pub environment: Option<Environment>,
     /// Seed.
     pub seed: u64,
     /// (update, training loss), at most 400 points.

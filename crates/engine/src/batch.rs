@@ -70,7 +70,6 @@ impl Shape {
                 TensorData::new(slots, [n, n_categorical]),
                 (device, DType::I32),
             ),
-            image: None,
         }
     }
 }

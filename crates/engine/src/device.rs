@@ -2,7 +2,7 @@
 //! version stands here.
 
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
-use karat_core::port::DeviceReport;
+use karat_core::{Environment, Host, Tier, TrainSpec, port::DeviceReport};
 use karat_kernels::precision::Precision;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -27,6 +27,13 @@ impl Class {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
+        }
+    }
+
+    /// What is promised of a training here: each is shown by a test (docs/reproducibility.md).
+    pub(crate) const fn tiers(self) -> &'static [Tier] {
+        match self {
+            Self::Cpu => &[Tier::Order, Tier::Resume, Tier::Repeat, Tier::Score],
         }
     }
 
@@ -60,6 +67,34 @@ pub(crate) fn reports() -> Vec<DeviceReport> {
             products(Precision::Bf16),
         ),
     }]
+}
+
+/// Where a training of `spec` runs and what is promised of its result.
+pub(crate) fn environment(spec: &TrainSpec) -> Result<Environment, DeviceError> {
+    let class = Class::of(&spec.device)?;
+    let n_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Environment {
+        tiers: class.tiers().to_vec(),
+        device: class.word().to_owned(),
+        device_name: None,
+        driver: None,
+        instructions: karat_kernels::matmul::instructions().to_owned(),
+        precision: products(crate::network::precision(spec)),
+        n_threads: if spec.threads == 0 { n_cores } else { spec.threads },
+        features: features(),
+        remarks: Vec::new(),
+        host: Host::default(),
+    })
+}
+
+/// Device features that this build was compiled with.
+fn features() -> Vec<String> {
+    let all = [
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("cuda", cfg!(feature = "cuda")),
+    ];
+    all.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Threads of one call: 0 means all cores. A pool of its own, so that the caller's threads are left alone.

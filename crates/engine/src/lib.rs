@@ -9,7 +9,7 @@
 //! Reading order: [`train`] (the loop), [`update`], [`schedule`], [`checkpoint`], [`network`], [`score`], [`device`].
 
 use karat_core::{
-    Failure, FeaturePlan, TrainSpec,
+    Environment, Failure, FeaturePlan, TrainSpec,
     port::{CheckpointFiles, DeviceReport, Engine, Scoring, TrainEnd, TrainIo},
 };
 
@@ -39,6 +39,10 @@ impl Engine for BurnEngine {
 
     fn device_class(&self, name: &str) -> Result<String, Failure> {
         Ok(device::Class::of(name)?.word().to_owned())
+    }
+
+    fn environment(&self, spec: &TrainSpec) -> Result<Environment, Failure> {
+        Ok(device::environment(spec)?)
     }
 
     fn n_updates(&self, spec: &TrainSpec, n_rows: u64) -> u64 {

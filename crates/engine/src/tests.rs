@@ -1,4 +1,5 @@
-//! Training through the port, with rows in memory: what is learned, and that interruptions and threads leave no trace.
+//! Training through the port, with rows in memory: what is learned, what is refused, and that an interruption leaves no
+//! trace. What is promised of bits: [`tiers`].
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use karat_core::{
 use crate::BurnEngine;
 
 mod precision;
+mod tiers;
 
 const N_TRAIN: u64 = 1000;
 const N_EVAL: u64 = 300;
@@ -300,44 +302,6 @@ fn interrupted_at_any_update_is_uninterrupted_byte_for_byte() {
         (io.stop_at, io.n_updates) = (None, stop_at);
         let resumed = complete(&spec, &plan, Some(files), &mut io);
         assert_eq!(fingerprint(&resumed, &io.log), expected, "stopped at {stop_at}");
-    }
-}
-
-#[test]
-fn threads_do_not_change_a_bit() {
-    let plan = multiclass();
-    let mut spec = spec();
-    let run = |spec: &TrainSpec| {
-        let (files, io) = train(spec, &plan);
-        fingerprint(&files, &io.log)
-    };
-    spec.threads = 1;
-    let one = run(&spec);
-    for threads in [2, 3, 8] {
-        spec.threads = threads;
-        assert_eq!(run(&spec), one, "{threads} threads");
-    }
-    spec.seed += 1;
-    assert_ne!(run(&spec), one, "the seed must matter");
-}
-
-#[test]
-fn a_score_does_not_depend_on_the_batch() {
-    let plan = binary();
-    let (files, _) = train(&spec(), &plan);
-    let batch = eval_batch(&plan);
-    let whole = scores(&spec(), &plan, &files.model, &batch);
-    for row in [0, 1, 17, 299] {
-        let one = Batch {
-            n_rows: 1,
-            n_numeric: 2,
-            n_categorical: 1,
-            numeric: batch.numeric[2 * row..][..2].to_vec(),
-            categorical: vec![batch.categorical[row]],
-            ..Batch::default()
-        };
-        let alone = scores(&spec(), &plan, &files.model, &one)[0];
-        assert_eq!(alone.to_bits(), whole[row].to_bits(), "row {row}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The training loop: one function, in reading order, observers outside.
 
 use karat_core::{
-    Batch, DigestBuilder, Event, Failure, FeaturePlan, TrainSpec, UpdateRecord,
+    Batch, Digest, DigestBuilder, Event, Failure, FeaturePlan, TrainSpec, UpdateRecord,
     port::{CheckpointFiles, TrainEnd, TrainIo, TrainState},
 };
 use karat_models::{Config, Model};
@@ -101,6 +101,7 @@ fn run(
             learning_rate: at.learning_rate,
             gradient_norm: seen.gradient_norm,
             n_rows: batch.n_rows as u64,
+            weights: weights_digest(&config, &learner, state.update)?,
         };
         io.log(&record)?;
         io.observe(Event::Updated(record));
@@ -188,7 +189,7 @@ fn look(
 }
 
 /// The next link of the chain over (loss, gradient norm): two runs that part can be told apart by it.
-fn link(state: &TrainState, seen: Seen) -> karat_core::Digest {
+fn link(state: &TrainState, seen: Seen) -> Digest {
     let mut builder = DigestBuilder::new("updates");
     if let Some(before) = &state.chain {
         builder.field(before.to_string().as_bytes());
@@ -196,6 +197,19 @@ fn link(state: &TrainState, seen: Seen) -> karat_core::Digest {
     builder.field(&seen.loss.to_bits().to_le_bytes());
     builder.field(&seen.gradient_norm.to_bits().to_le_bytes());
     builder.finish()
+}
+
+/// Digest of the weights after `update` updates, where the log keeps one: often enough to bracket where two runs part, so
+/// seldom that reading the weights back costs nothing.
+fn weights_digest(
+    config: &Config,
+    learner: &Learner,
+    update: u64,
+) -> Result<Option<Digest>, TrainError> {
+    if !update.is_power_of_two() {
+        return Ok(None);
+    }
+    Ok(Some(Digest::of(&checkpoint::weights(config, &learner.model)?)))
 }
 
 fn not_finite(state: &TrainState, seen: Seen, batch: &Batch, kept: Option<u64>) -> TrainError {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use karat_core::{
-    Digest, Event, Exit, Failure, Observer, RunId, Step, Timestamp,
+    Digest, Event, Exit, Failure, Host, Observer, RunId, Step, Timestamp,
     digest::DigestBuilder,
     port::{Engine, Stop, Tables},
     summary::CodeVersion,
@@ -35,6 +35,8 @@ pub struct Lab<'a> {
     pub tool: String,
     /// Git state of the project.
     pub code: CodeVersion,
+    /// The machine and the program; asked only when something is trained, because a digest of the executable takes time.
+    pub host: &'a (dyn Fn() -> Host + Sync),
     /// Who acts: `user@host`, or what CI says.
     pub actor: String,
 }
@@ -53,7 +55,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// A step is a function of (spec, input digests, seed, tool version, device class); those five, no more and no fewer.
-    fn key(&self, tool: &str) -> Digest {
+    pub(crate) fn key(&self, tool: &str) -> Digest {
         let mut key = DigestBuilder::new("karat.step.v1");
         key.field(self.step.word().as_bytes());
         key.field(self.spec.to_string().as_bytes());
@@ -183,7 +185,18 @@ impl Lab<'_> {
             });
         }
         self.refuse_when_stopped(step)?;
-        let Asked { subject, spec, inputs, seed, device, total, .. } = asked;
+        self.perform(observer, asked, work)
+    }
+
+    /// Runs a step and records it, whatever earlier runs of it there are.
+    pub(crate) fn perform(
+        &self,
+        observer: &mut dyn Observer,
+        asked: Asked,
+        work: impl FnOnce(&RunHandle, &mut dyn Observer) -> Result<Done, Undone>,
+    ) -> Result<Recorded, Failure> {
+        let (key, started) = (self.key(&asked), self.now());
+        let Asked { step, subject, spec, inputs, seed, device, total } = asked;
         observer.observe(Event::StepStarted { step, subject: subject.clone(), total });
         let (tool, code) = (self.tool.clone(), self.code.clone());
         let start = RunStart { step, key, subject, spec, inputs, seed, device, tool, code };

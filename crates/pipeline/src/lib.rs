@@ -4,7 +4,7 @@
 //! recorded as a run under a key of what it was made from; a step whose key is known, and whose outputs are still there
 //! and unchanged, is not done again.
 //!
-//! Reading order: [`whole`], then the steps in order: [`freeze`], [`train`], [`score`], [`gate`], [`promote`]; how a step is
+//! Reading order: [`whole`], then the steps in order: [`freeze`], [`train`], [`score`], [`gate`], [`promote`], and beside them [`replay`]; how a step is
 //! recorded and cached: `lab`.
 
 pub mod freeze;
@@ -12,6 +12,7 @@ pub mod gate;
 mod lab;
 pub mod model;
 pub mod promote;
+pub mod replay;
 pub mod score;
 pub mod train;
 pub mod whole;
@@ -21,6 +22,7 @@ pub use gate::{Baseline, Decided, exit_of, pick_gate};
 pub use lab::Lab;
 pub use model::ModelManifest;
 pub use promote::CHAMPION;
+pub use replay::{ReplayOptions, Replayed};
 pub use score::{ScoreOptions, Scored, quarantine_of};
 pub use train::Trained;
 pub use whole::{AfterPass, Whole};

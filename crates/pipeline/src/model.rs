@@ -38,6 +38,10 @@ pub struct ModelManifest {
     pub n_rows: u64,
     /// Trainable numbers.
     pub n_parameters: u64,
+    /// SHA-256 chain over (loss bits, gradient norm bits) of every update: names the whole course of training. Absent in
+    /// manifests older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Digest>,
 }
 
 impl ModelManifest {

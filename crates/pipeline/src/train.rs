@@ -6,8 +6,8 @@ use std::{
 };
 
 use karat_core::{
-    Digest, Event, Exit, Failure, FeaturePlan, Name, Observer, Project, RunId, SplitSpec, Step,
-    TrainSpec,
+    Digest, Environment, Event, Exit, Failure, FeaturePlan, Name, Observer, Project, RunId,
+    SplitSpec, Step, TrainSpec,
     port::{CheckpointFiles, FitRequest, TrainEnd, TrainState},
     summary::TrainSummary,
     tensors::Tensors,
@@ -26,8 +26,14 @@ use crate::{
 mod io;
 mod summary;
 
-use io::{Desk, Io, Pace, write_checkpoints};
+pub(crate) use io::{HEARTBEAT_MS, Pace};
+pub(crate) use summary::{environment, read_log};
 
+use io::{Desk, Io, write_checkpoints};
+
+/// Name under which a training's metrics keep where it ran. Not in the manifest: bits do not depend on it, and a version
+/// must be the same manifest on every machine.
+pub(crate) const ENVIRONMENT: &str = "environment";
 /// Wall-clock side of the metrics log: of one attempt, never the same twice.
 const THROUGHPUT: &str = "throughput.jsonl";
 
@@ -199,7 +205,7 @@ impl Lab<'_> {
                 writer: Some(writer),
                 saved_at: self.now(),
                 beaten_at: self.now(),
-                pace: Pace::new(n_updates, self.now()),
+                pace: Pace::new(Step::Train, n_updates, self.now()),
             };
             let end = self.engine.train(spec, &plan, start, &mut io);
             let written = io.finish();
@@ -213,6 +219,11 @@ impl Lab<'_> {
                 Ok(self.conclude(handle, project, frozen, plan, *files, n_rows)?)
             }
         }
+    }
+
+    /// Where a training of `spec` runs.
+    pub(crate) fn environment(&self, spec: &TrainSpec) -> Result<Environment, Failure> {
+        Ok(Environment { host: (self.host)(), ..self.engine.environment(spec)? })
     }
 
     /// Weights, manifest and log become artifacts.
@@ -243,6 +254,7 @@ impl Lab<'_> {
             n_updates: files.state.update,
             n_rows,
             n_parameters,
+            chain: files.state.chain,
         };
         let log = RunLog::open(self.store, &handle.id)?;
         let (metrics, throughput) = log.read()?;
@@ -261,7 +273,12 @@ impl Lab<'_> {
             ("metrics.jsonl".to_owned(), self.store.put_bytes(&metrics)?),
             (THROUGHPUT.to_owned(), self.store.put_bytes(&throughput)?),
         ]);
-        let metrics = json!({ "updates": files.state.update, "best_eval_loss": loss, "evaluations": log.evaluations()? });
+        let metrics = json!({
+            "updates": files.state.update,
+            "best_eval_loss": loss,
+            "evaluations": log.evaluations()?,
+            ENVIRONMENT: self.environment(spec)?,
+        });
         Ok(Done { outputs, metrics, summary })
     }
 }

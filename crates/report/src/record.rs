@@ -44,7 +44,7 @@ pub(crate) fn dataset(summary: &RunSummary) -> Vec<Block> {
 
 /// How the candidate was trained.
 pub(crate) fn training(train: &TrainSummary) -> Vec<Block> {
-    let facts = vec![
+    let mut facts = vec![
         fact("version", name(&train.version)),
         fact("run", name(&train.run)),
         fact("task", words(&train.task)),
@@ -52,14 +52,27 @@ pub(crate) fn training(train: &TrainSummary) -> Vec<Block> {
         fact("parameters", Item::Number(thousands(train.n_parameters))),
         fact("updates", Item::Number(thousands(train.n_updates))),
         fact("rows an epoch", Item::Number(thousands(train.n_rows))),
-        fact("device", name(&train.device)),
         fact("seed", Item::Number(train.seed.to_string())),
         fact("time", Item::Number(numbers::seconds(train.seconds))),
     ];
+    facts.extend(environment(train));
     let mut blocks = vec![Block::Table(fact_table("How the candidate was trained", facts))];
     blocks.extend(losses(train));
     blocks.extend([features(train), spec(train)].map(|table| fold(&table.caption.clone(), table)));
     blocks
+}
+
+/// Where it ran and what is promised of the result.
+fn environment(train: &TrainSummary) -> Vec<(&'static str, Item)> {
+    let Some(it) = &train.environment else { return vec![fact("device", name(&train.device))] };
+    let mut facts =
+        vec![fact("reproducible", words(it.tiers_text())), fact("device", words(it.device_text()))];
+    if !it.features.is_empty() {
+        facts.push(fact("device features", words(it.features.join(", "))));
+    }
+    facts.extend(it.host.binary.map(|it| fact("executable", name(it.to_string()))));
+    facts.extend(it.remarks.iter().map(|it| fact("remark", words(it))));
+    facts
 }
 
 /// Loss curves, where there are any.

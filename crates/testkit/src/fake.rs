@@ -10,8 +10,9 @@ use std::{
 };
 
 use karat_core::{
-    Batch, ColumnType, DatasetSpec, Digest, Event, Exit, Failure, Feature, FeaturePlan, LabelPlan,
-    Name, Profile, Schema, ScoredRows, Snapshot, SnapshotFile, Task, TrainSpec, UpdateRecord,
+    Batch, ColumnType, DatasetSpec, Digest, Environment, Event, Exit, Failure, Feature,
+    FeaturePlan, LabelPlan, Name, Profile, Schema, ScoredRows, Snapshot, SnapshotFile, Task, Tier,
+    TrainSpec, UpdateRecord,
     plan::Encoding,
     port::{
         CheckpointFiles, DeviceReport, EncodedRows, Engine, FitRequest, KnownFile, Located,
@@ -60,6 +61,19 @@ impl MemoryTables {
 
     fn feature(row: u64) -> f32 {
         FEATURE.uniform(0, 0, row)
+    }
+
+    /// Refuses a snapshot that is not what lies there now.
+    fn verify(&self, located: &Located) -> Result<(), Failure> {
+        let content = Digest::of(&self.content.load(Ordering::Relaxed).to_le_bytes());
+        if located.snapshot.files.iter().all(|file| file.digest == content) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "snapshot-changed",
+            Exit::Run,
+            "file `rows` has changed since the snapshot",
+        ))
     }
 }
 
@@ -163,8 +177,9 @@ impl Tables for MemoryTables {
         })
     }
 
-    fn fit(&self, _: &Located, _: &Name, _: &FitRequest) -> Result<FeaturePlan, Failure> {
+    fn fit(&self, located: &Located, _: &Name, _: &FitRequest) -> Result<FeaturePlan, Failure> {
         self.calls.note("fit");
+        self.verify(located)?;
         Ok(FeaturePlan {
             features: vec![Feature {
                 column: "x".to_owned(),
@@ -250,13 +265,15 @@ impl Tables for MemoryTables {
 pub struct ScriptedEngine {
     /// Share of the score that comes from the feature, 0 to 1; the rest is noise.
     pub skill: Mutex<f32>,
+    /// Update whose loss is a few last bits off, as on a device that does not repeat itself; 0 = none.
+    pub slips_at: AtomicU64,
     /// What was asked.
     pub calls: Calls,
 }
 
 impl Default for ScriptedEngine {
     fn default() -> Self {
-        Self { skill: Mutex::new(0.9), calls: Calls::default() }
+        Self { skill: Mutex::new(0.9), slips_at: AtomicU64::new(0), calls: Calls::default() }
     }
 }
 
@@ -296,18 +313,28 @@ impl Position {
         }
     }
 
-    fn update(&mut self, seed: u64) -> UpdateRecord {
+    fn update(&mut self, seed: u64, slips_at: u64) -> UpdateRecord {
         let noise = Stream::new(seed, Purpose::Shuffle, "fake loss");
-        let loss =
+        let mut loss =
             f64::from(noise.uniform(0, 0, self.state.update)) + (1.0 - self.weight).abs() / 3.0;
-        self.weight += loss / 7.0;
         self.state.update += 1;
+        if self.state.update == slips_at {
+            loss = f64::from_bits(loss.to_bits() + 64);
+        }
+        self.weight += loss / 7.0;
+        let before = self.state.chain.map_or_else(String::new, |it| it.to_string());
+        self.state.chain = Some(Digest::of(format!("{before} {loss}").as_bytes()));
         UpdateRecord {
             update: self.state.update,
             loss,
             learning_rate: 1.0 / 7.0,
             gradient_norm: loss,
             n_rows: 10,
+            weights: self
+                .state
+                .update
+                .is_power_of_two()
+                .then(|| Digest::of(&self.weight.to_le_bytes())),
         }
     }
 
@@ -348,6 +375,16 @@ impl Engine for ScriptedEngine {
         Ok("cpu".to_owned())
     }
 
+    fn environment(&self, spec: &TrainSpec) -> Result<Environment, Failure> {
+        Ok(Environment {
+            tiers: Tier::ALL[..3].to_vec(),
+            device: "cpu".to_owned(),
+            precision: "f64".to_owned(),
+            n_threads: spec.threads.max(1),
+            ..Environment::default()
+        })
+    }
+
     fn n_updates(&self, _: &TrainSpec, _: u64) -> u64 {
         N_UPDATES
     }
@@ -363,9 +400,11 @@ impl Engine for ScriptedEngine {
         let skill = *self.skill.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = Position::of(start)?;
         while at.state.update < N_UPDATES {
-            let record = at.update(spec.seed);
+            let record = at.update(spec.seed, self.slips_at.load(Ordering::Relaxed));
             io.log(&record)?;
             io.observe(Event::Updated(record));
+            // A real engine asks after every update, and the caller beats its heart then.
+            let _ = io.save_is_due();
             let (mut is_best, update) = (false, record.update);
             if update.is_multiple_of(2) {
                 let (loss, found) = at.evaluate();

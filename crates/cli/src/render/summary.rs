@@ -55,6 +55,9 @@ pub(crate) fn render(
             train.seed,
             train.device
         ));
+        if let Some(it) = &train.environment {
+            lines.push(format!("repeats  {}; {}", it.tiers_text(), it.device_text()));
+        }
     }
     if let Some(verdict) = &summary.verdict {
         lines.push(String::new());

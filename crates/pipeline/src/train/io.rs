@@ -16,7 +16,7 @@ use karat_store::{RunHandle, RunLog, Store};
 use crate::freeze::to_value;
 
 /// How often a running training tells the store that it is alive.
-const HEARTBEAT_MS: i64 = 10_000;
+pub(crate) const HEARTBEAT_MS: i64 = 10_000;
 /// How often progress is told.
 const PROGRESS_MS: i64 = 100;
 
@@ -75,7 +75,8 @@ pub(super) struct Io<'scope, 'a> {
 }
 
 /// How far training is and how fast, told a few times a second.
-pub(super) struct Pace {
+pub(crate) struct Pace {
+    step: Step,
     n_updates: u64,
     n_rows: u64,
     started_at: Timestamp,
@@ -83,11 +84,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(n_updates: u64, now: Timestamp) -> Self {
-        Self { n_updates, n_rows: 0, started_at: now, told_at: now }
+    pub(crate) fn new(step: Step, n_updates: u64, now: Timestamp) -> Self {
+        Self { step, n_updates, n_rows: 0, started_at: now, told_at: now }
     }
 
-    fn after(&mut self, record: &UpdateRecord, now: Timestamp) -> Option<Event> {
+    pub(crate) fn after(&mut self, record: &UpdateRecord, now: Timestamp) -> Option<Event> {
         self.n_rows += record.n_rows;
         if now.0 - self.told_at.0 < PROGRESS_MS {
             return None;
@@ -96,7 +97,7 @@ impl Pace {
         let seconds = (now.0 - self.started_at.0) as f64 / 1000.0;
         let rate = (self.n_rows as f64 / seconds) as u64;
         Some(Event::Progress {
-            step: Step::Train,
+            step: self.step,
             done: record.update,
             total: Some(self.n_updates),
             note: format!("loss {:.4}, {} rows/s", record.loss, thousands(rate)),

@@ -2,12 +2,13 @@
 //! time, so a cached training tells the same story as the first.
 
 use karat_core::{
-    Digest, Exit, Failure, LabelPlan, RunId, Task, UpdateRecord, plan::Encoding,
+    Digest, Environment, Exit, Failure, LabelPlan, RunId, Task, UpdateRecord, plan::Encoding,
     summary::TrainSummary,
 };
 use karat_store::VersionRecord;
 use serde_json::Value;
 
+use super::ENVIRONMENT;
 use crate::{ModelManifest, freeze::to_value};
 
 /// Points kept of the loss curve.
@@ -22,18 +23,8 @@ pub(super) fn summary(
     log: &[u8],
     metrics: &Value,
 ) -> Result<TrainSummary, Failure> {
-    let mut losses = Vec::new();
-    for line in log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let record: UpdateRecord = serde_json::from_slice(line).map_err(|error| {
-            Failure::new(
-                "record-unreadable",
-                Exit::Run,
-                format!("the metrics log of run `{run}` is not readable"),
-            )
-            .because(&error)
-        })?;
-        losses.push([record.update as f64, record.loss]);
-    }
+    let updates = read_log(run, log)?;
+    let losses: Vec<[f64; 2]> = updates.iter().map(|it| [it.update as f64, it.loss]).collect();
     let stride = losses.len().div_ceil(CURVE_POINTS_MAX).max(1);
     let losses: Vec<[f64; 2]> = losses.into_iter().step_by(stride).collect();
     let eval_losses = metrics
@@ -69,10 +60,33 @@ pub(super) fn summary(
         n_rows: manifest.n_rows,
         seconds,
         device: manifest.device.clone(),
+        environment: environment(metrics),
         seed: manifest.spec.seed,
         losses,
         eval_losses,
     })
+}
+
+/// Where the training ran. A record without it is older than it; one that cannot be read says nothing either.
+pub(crate) fn environment(metrics: &Value) -> Option<Environment> {
+    serde_json::from_value(metrics.get(ENVIRONMENT)?.clone()).ok()
+}
+
+/// The metrics log, line by line.
+pub(crate) fn read_log(run: &RunId, log: &[u8]) -> Result<Vec<UpdateRecord>, Failure> {
+    let lines = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            serde_json::from_slice(line).map_err(|error| {
+                Failure::new(
+                    "record-unreadable",
+                    Exit::Run,
+                    format!("the metrics log of run `{run}` is not readable"),
+                )
+                .because(&error)
+            })
+        })
+        .collect()
 }
 
 fn describe(encoding: &Encoding) -> String {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use karat_core::{
-    Document, Event, Failure, Name, Observer, Project, Schema, Step, Timestamp,
+    Document, Event, Failure, Host, Name, Observer, Project, Schema, Step, Timestamp,
     policy::Policy,
     port::{NeverStop, Stop},
     summary::CodeVersion,
@@ -121,6 +121,7 @@ impl Bench {
             stop,
             tool: self.tool.clone(),
             code: CodeVersion::default(),
+            host: &Host::default,
             actor: "tester".to_owned(),
         }
     }

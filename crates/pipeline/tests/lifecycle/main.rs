@@ -6,5 +6,7 @@
 mod bench;
 mod cache;
 mod crash;
+mod meddled;
 mod promotion;
+mod replay;
 mod resume;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use karat_core::{
-    Digest, Finding, Outcome, Verdict,
+    Digest, Environment, Finding, Host, Outcome, Tier, Verdict,
     metric::Metric,
     summary::{CodeVersion, DataSummary, PromotionSummary, RunSummary, TrainSummary},
     verdict::{Cell, Judged, Report, SliceCount},
@@ -102,9 +102,22 @@ fn training() -> TrainSummary {
         n_rows: 161_230,
         seconds: 724.2,
         device: "cpu".to_owned(),
+        environment: Some(environment()),
         seed: 7,
         losses: losses.collect(),
         eval_losses: vec![[200.0, 0.4402], [400.0, 0.4311], [600.0, 0.4318]],
+    }
+}
+
+fn environment() -> Environment {
+    Environment {
+        tiers: Tier::ALL[..4].to_vec(),
+        device: "cpu".to_owned(),
+        instructions: "AVX-512".to_owned(),
+        precision: "f32".to_owned(),
+        n_threads: 2,
+        host: Host { processor: Some("AMD EPYC 9R14".to_owned()), binary: Some(digest("binary")) },
+        ..Environment::default()
     }
 }
 

@@ -235,6 +235,7 @@ fn record(update: u64) -> UpdateRecord {
         learning_rate: 1e-3,
         gradient_norm: 1.0,
         n_rows: 500,
+        weights: None,
     }
 }
 
