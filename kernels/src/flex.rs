@@ -1,9 +1,10 @@
 //! Between burn's CPU tensors and slices, and what becomes of tensors that were used up.
 
-use std::sync::{Mutex, PoisonError};
-
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
+
+pub(crate) use crate::memory::unwritten;
+use crate::memory::{self, RETIRED_LEN_MIN};
 
 /// The elements, row-major. `tensor` must have passed [`contiguous`].
 pub(crate) fn floats(tensor: &FlexTensor) -> &[f32] {
@@ -42,27 +43,6 @@ pub(crate) fn dim(tensor: &FlexTensor, d: usize) -> usize {
     tensor.layout().shape()[d]
 }
 
-/// Fewer elements are not worth keeping: an allocator's own lists are as good.
-const RETIRED_LEN_MIN: usize = 1 << 16;
-/// Buffers kept: what one layer of a large model makes.
-const RETIRED_MAX: usize = 6;
-
-/// Memory of tensors that were used up, oldest first. Fresh memory costs a page fault for every 4 KiB and is written twice,
-/// first with zeros by one thread: of the forward pass of a transformer that was a tenth.
-static RETIRED: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-
-/// `n` numbers for an operation that writes every one of them. What they are before is nobody's business: often the content
-/// of a retired tensor.
-pub(crate) fn unwritten(n: usize) -> Vec<f32> {
-    if RETIRED_LEN_MIN <= n {
-        let mut retired = RETIRED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = retired.iter().rposition(|it| it.len() == n) {
-            return retired.remove(at);
-        }
-    }
-    vec![0.0; n]
-}
-
 /// Keeps the memory of a tensor of f32 for the next one of its size, unless somebody else still holds it.
 pub(crate) fn retire(tensor: FlexTensor) {
     if tensor.layout().num_elements() < RETIRED_LEN_MIN || !tensor.is_unique() {
@@ -73,11 +53,7 @@ pub(crate) fn retire(tensor: FlexTensor) {
         return;
     }
     if let Ok(elements) = tensor.into_data().try_into_vec::<f32>() {
-        let mut retired = RETIRED.lock().unwrap_or_else(PoisonError::into_inner);
-        if retired.len() == RETIRED_MAX {
-            retired.remove(0);
-        }
-        retired.push(elements);
+        memory::retire(elements);
     }
 }
 

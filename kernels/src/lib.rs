@@ -30,6 +30,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod loss;
 pub mod matmul;
+mod memory;
 pub mod philox;
 pub mod precision;
 pub mod row_sum;

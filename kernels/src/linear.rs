@@ -18,6 +18,7 @@ use crate::{
     matmul::{
         Epilogue, Packed, Precision, column_sums, rows_times, rows_times_keeping, transposed_times,
     },
+    memory::unwritten,
 };
 
 /// Elements a thread multiplies by slopes at a time.
@@ -95,7 +96,7 @@ pub fn backward(
         },
         || {
             w.map(|w| {
-                let mut dx = vec![0.0; n_rows * n_inputs];
+                let mut dx = unwritten(n_rows * n_inputs);
                 rows_times(dz, &w, Epilogue::default(), &mut dx);
                 dx
             })
@@ -217,6 +218,9 @@ mod op {
                 n_outputs,
                 wants_dx,
             );
+            for used_up in [x, kept, dy] {
+                retire(used_up);
+            }
             (
                 gradients.dx.map(|dx| tensor(dx, [n_rows, n_inputs])),
                 tensor(gradients.dw, [n_inputs, n_outputs]),

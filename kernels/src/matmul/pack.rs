@@ -7,7 +7,10 @@ use super::{
     bf16::{self, Pair},
     tile::Element,
 };
-use crate::simd::vectorized;
+use crate::{
+    memory::{retire, unwritten},
+    simd::vectorized,
+};
 
 /// Elements above which packing is worth waking a second thread: 20 µs on one.
 const PACK_PARALLEL: usize = 1 << 17;
@@ -59,16 +62,19 @@ impl Packed {
         assert_eq!(b.len(), k * n, "right operand of {k} x {n}");
         let nr = level.nr();
         let panels = if precision == Precision::Bf16 && bf16::is_native(level) {
-            Panels::Pairs(filled(nr, k.div_ceil(2), n, |first, width, panel: &mut [Pair]| {
+            let pairs = vec![Pair::default(); n.next_multiple_of(nr) * k.div_ceil(2)];
+            Panels::Pairs(filled(pairs, nr, n, |first, width, panel| {
                 for (rows, into) in b.chunks(2 * n).zip(panel.chunks_exact_mut(nr)) {
                     let odd = rows.get(n + first..n + first + width);
                     bf16::pair_up(&rows[first..][..width], odd, into);
                 }
             }))
         } else {
-            let mut panels = filled(nr, k, n, |first, width, panel: &mut [f32]| {
+            let floats = unwritten(n.next_multiple_of(nr) * k);
+            let mut panels = filled(floats, nr, n, |first, width, panel| {
                 for (row, into) in b.chunks_exact(n).zip(panel.chunks_exact_mut(nr)) {
                     into[..width].copy_from_slice(&row[first..][..width]);
+                    into[width..].fill(0.0);
                 }
             });
             round(precision, &mut panels);
@@ -87,7 +93,8 @@ impl Packed {
         assert_eq!(b.len(), k * n, "transposed right operand of {n} x {k}");
         let nr = level.nr();
         let panels = if precision == Precision::Bf16 && bf16::is_native(level) {
-            Panels::Pairs(filled(nr, k.div_ceil(2), n, |first, width, panel: &mut [Pair]| {
+            let pairs = vec![Pair::default(); n.next_multiple_of(nr) * k.div_ceil(2)];
+            Panels::Pairs(filled(pairs, nr, n, |first, width, panel| {
                 for (j, row) in b[first * k..].chunks_exact(k).take(width).enumerate() {
                     for (into, pair) in panel[j..].iter_mut().step_by(nr).zip(row.chunks(2)) {
                         *into = Pair::new(pair[0], pair.get(1).copied().unwrap_or(0.0));
@@ -95,7 +102,11 @@ impl Packed {
                 }
             }))
         } else {
-            let mut panels = filled(nr, k, n, |first, width, panel: &mut [f32]| {
+            let floats = unwritten(n.next_multiple_of(nr) * k);
+            let mut panels = filled(floats, nr, n, |first, width, panel| {
+                if width < nr {
+                    panel.fill(0.0);
+                }
                 for (j, row) in b[first * k..].chunks_exact(k).take(width).enumerate() {
                     for (into, x) in panel[j..].iter_mut().step_by(nr).zip(row) {
                         *into = *x;
@@ -121,26 +132,34 @@ impl Packed {
     }
 }
 
-/// `panel(first column, width, into)` for every panel.
+impl Drop for Packed {
+    fn drop(&mut self) {
+        if let Panels::Floats(panels) = &mut self.panels {
+            retire(std::mem::take(panels));
+        }
+    }
+}
+
+/// Calls `panel(first column, width, into)` for every panel of `panels`, which writes all of `into`.
 fn filled<E: Element>(
+    mut panels: Vec<E>,
     nr: usize,
-    n_rows: usize,
     n: usize,
     panel: impl Fn(usize, usize, &mut [E]) + Sync,
 ) -> Vec<E> {
-    let mut panels = vec![E::default(); n.next_multiple_of(nr) * n_rows];
+    let panel_len = panels.len() / n.div_ceil(nr).max(1);
     let one = |(p, into): (usize, &mut [E])| {
         vectorized(
             #[inline(always)]
             || panel(p * nr, nr.min(n - p * nr), into),
         );
     };
-    if n_rows == 0 {
+    if panel_len == 0 {
         // No panel has a row.
     } else if PACK_PARALLEL <= panels.len() {
-        panels.par_chunks_exact_mut(nr * n_rows).enumerate().for_each(one);
+        panels.par_chunks_exact_mut(panel_len).enumerate().for_each(one);
     } else {
-        panels.chunks_exact_mut(nr * n_rows).enumerate().for_each(one);
+        panels.chunks_exact_mut(panel_len).enumerate().for_each(one);
     }
     panels
 }
