@@ -11,8 +11,10 @@
     reason = "a program for people, not part of the product"
 )]
 
+mod cnn;
 mod encoder;
 mod jobs;
+mod kernels;
 
 use std::path::PathBuf;
 
@@ -38,7 +40,7 @@ pub(crate) struct Row {
 
 type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 
-const JOBS: [(&str, Job); 7] = [
+const JOBS: [(&str, Job); 9] = [
     ("help", jobs::help),
     ("train", jobs::train),
     ("score", jobs::score),
@@ -46,6 +48,8 @@ const JOBS: [(&str, Job); 7] = [
     ("check", jobs::check),
     ("gate", jobs::gate),
     ("save", jobs::save),
+    ("conv", kernels::conv),
+    ("cnn", cnn::train),
 ];
 
 /// As the product: fresh activations cost page faults with the system's own.

@@ -9,13 +9,17 @@
 //!
 //! Reading order: [`matmul`] (all the arithmetic), [`activation`], [`linear`], [`table_input`], [`dropout`], [`bce`],
 //! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`], [`layer_norm`], [`embedding`],
-//! [`attention`], [`row_sum`], [`histogram`]; below them [`philox`] (random bits), [`precision`] (f32 or bf16),
-//! [`simd`] (plain loops made vectors) and [`elementary`] (exp, tanh, erf).
+//! [`attention`], [`row_sum`], [`histogram`]; for pictures [`window`] (sizes), [`conv2d`], [`max_pool`], [`conv_pool`] (both in one
+//! pass), [`group_norm`], [`average_pool`]; below them [`philox`] (random bits), [`precision`] (f32 or bf16), [`simd`]
+//! (plain loops made vectors) and [`elementary`] (exp, tanh, erf).
 
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod average_pool;
 pub mod bce;
+pub mod conv2d;
+pub mod conv_pool;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementary;
@@ -25,11 +29,13 @@ mod flex;
 pub mod global_norm;
 #[cfg(feature = "gpu")]
 mod gpu;
+pub mod group_norm;
 pub mod histogram;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss;
 pub mod matmul;
+pub mod max_pool;
 mod memory;
 pub mod philox;
 pub mod precision;
@@ -40,3 +46,4 @@ pub mod sum;
 pub mod table_input;
 #[cfg(test)]
 mod testing;
+pub mod window;

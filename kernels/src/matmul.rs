@@ -16,9 +16,11 @@ use rayon::prelude::*;
 mod bf16;
 pub(crate) mod block;
 mod column;
+mod gather;
 mod pack;
 mod tile;
 
+pub(crate) use gather::{Gathered, Operand, Pieces, Sums, gathered_times};
 pub use pack::Packed;
 use pack::Panels;
 use tile::{Element, Left, Tile};
@@ -45,7 +47,7 @@ pub fn reference(a: &[f32], b: &[f32], k: usize, n: usize) -> Vec<f32> {
 
 /// Instructions that tiles are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
+pub(crate) enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -56,7 +58,7 @@ enum Level {
 
 impl Level {
     /// The levels this machine has, best first. The only place that makes one.
-    fn available() -> impl Iterator<Item = Self> {
+    pub(crate) fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         #[cfg(target_arch = "x86_64")]
@@ -70,12 +72,12 @@ impl Level {
         found.into_iter().flatten()
     }
 
-    fn best() -> Self {
+    pub(crate) fn best() -> Self {
         Self::available().next().unwrap_or(Self::Plain)
     }
 
     /// Rows of a tile.
-    const fn mr(self) -> usize {
+    pub(crate) const fn mr(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => 12,
@@ -86,7 +88,7 @@ impl Level {
     }
 
     /// Columns of a tile.
-    const fn nr(self) -> usize {
+    pub(crate) const fn nr(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => 32,

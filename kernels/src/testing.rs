@@ -47,3 +47,33 @@ pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
 pub(crate) fn elements<const D: usize>(tensor: burn::tensor::Tensor<D>) -> Vec<f32> {
     tensor.try_into_data().expect("a CPU answers").try_into_vec().expect("f32")
 }
+
+/// A tensor of `shape` that gradients are asked for, on burn's CPU backend.
+#[cfg(feature = "burn")]
+pub(crate) fn leaf<const D: usize>(seed: u32, shape: [usize; D]) -> burn::tensor::Tensor<D> {
+    use burn::tensor::{Device, Tensor, TensorData};
+
+    let data = TensorData::new(uniform(seed, shape.iter().product()), shape);
+    Tensor::<D>::from_data(data, &Device::flex().autodiff()).require_grad()
+}
+
+/// `y` and the gradients of sum(y · c) by x, w and b, where c is the same for every y of this shape.
+#[cfg(feature = "burn")]
+pub(crate) fn flow<const D: usize>(
+    y: burn::tensor::Tensor<D>,
+    x: &burn::tensor::Tensor<4>,
+    w: &burn::tensor::Tensor<4>,
+    b: &burn::tensor::Tensor<1>,
+) -> Vec<Vec<f32>> {
+    let read = |data: Result<burn::tensor::TensorData, _>| {
+        data.expect("a CPU answers").try_into_vec::<f32>().expect("f32")
+    };
+    let c = leaf(99, y.dims()).detach();
+    let gradients = (y.clone() * c).sum().backward();
+    let flat = |it: Option<burn::tensor::Tensor<4>>| it.map(|it| read(it.try_into_data()));
+    let mut all = vec![read(y.inner().try_into_data())];
+    all.extend(flat(x.grad(&gradients)));
+    all.extend(flat(w.grad(&gradients)));
+    all.extend(b.grad(&gradients).map(|it| read(it.try_into_data())));
+    all
+}

@@ -3,7 +3,8 @@
 //! Weights come from outside: [`Config::parameters`] lists paths, shapes and how each is drawn; [`Config::build`] asks for
 //! the numbers. So a fresh model and one from a checkpoint are built the same way, and no generator of burn's is used.
 //!
-//! Reading order: this file, [`mlp`], [`linear`], [`resmlp`], [`ft_transformer`], [`encoder`], [`parameter`].
+//! Reading order: this file, [`mlp`], [`linear`], [`resmlp`], [`cnn`], [`resnet`], [`ft_transformer`], [`encoder`],
+//! [`parameter`].
 
 use burn::{
     module::Module,
@@ -11,6 +12,7 @@ use burn::{
 };
 use karat_kernels::{philox::Draw, table_input::Table};
 
+pub mod cnn;
 pub mod encoder;
 pub mod ft_transformer;
 mod layer;
@@ -18,6 +20,7 @@ pub mod linear;
 pub mod mlp;
 pub mod parameter;
 pub mod resmlp;
+pub mod resnet;
 #[cfg(test)]
 mod testing;
 
@@ -34,6 +37,10 @@ pub enum Config {
     ResMlp(resmlp::Config),
     /// See [`ft_transformer`].
     FtTransformer(ft_transformer::Config),
+    /// See [`cnn`].
+    Cnn(cnn::Config),
+    /// See [`resnet`].
+    ResNet(resnet::Config),
 }
 
 /// Rows as a model reads them.
@@ -43,6 +50,16 @@ pub struct Inputs {
     pub numeric: Tensor<2>,
     /// Rows × categories, I32, each below its slots.
     pub slots: Tensor<2, Int>,
+    /// Rows × channels × height × width, standardised; for models that read pictures.
+    pub image: Option<Tensor<4>>,
+}
+
+impl Inputs {
+    /// The pictures as rows × height × width × channels. The caller chose a model that reads pictures for rows that have
+    /// them.
+    fn channels_last(self) -> Tensor<4> {
+        self.image.expect("rows with pictures").permute([0, 2, 3, 1])
+    }
 }
 
 /// Gives the draw for a layer's path while training; absent while scoring.
@@ -57,6 +74,8 @@ impl Config {
             Self::Mlp(config) => config.parameters(),
             Self::ResMlp(config) => config.parameters(),
             Self::FtTransformer(config) => config.parameters(),
+            Self::Cnn(config) => config.parameters(),
+            Self::ResNet(config) => config.parameters(),
         }
     }
 
@@ -67,6 +86,8 @@ impl Config {
             Self::Linear(_) | Self::Mlp(_) => &[],
             Self::ResMlp(_) => &["layer_norm"],
             Self::FtTransformer(_) => &["layer_norm", "attention", "embedding"],
+            Self::Cnn(_) => &["conv_pool"],
+            Self::ResNet(_) => &["conv2d", "group_norm", "average_pool"],
         }
     }
 
@@ -79,12 +100,15 @@ impl Config {
             Self::Mlp(config) => Model::Mlp(config.build(&mut source)),
             Self::ResMlp(config) => Model::ResMlp(config.build(&mut source)),
             Self::FtTransformer(config) => Model::FtTransformer(config.build(&mut source)),
+            Self::Cnn(config) => Model::Cnn(config.build(&mut source)),
+            Self::ResNet(config) => Model::ResNet(config.build(&mut source)),
         }
     }
 }
 
 /// A model of any architecture.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one or two, never many")]
 pub enum Model {
     /// See [`linear`].
     Linear(linear::Linear),
@@ -94,6 +118,10 @@ pub enum Model {
     ResMlp(resmlp::ResMlp),
     /// See [`ft_transformer`].
     FtTransformer(ft_transformer::FtTransformer),
+    /// See [`cnn`].
+    Cnn(cnn::Cnn),
+    /// See [`resnet`].
+    ResNet(resnet::ResNet),
 }
 
 impl Model {
@@ -105,6 +133,8 @@ impl Model {
             Self::Mlp(model) => model.forward(inputs, noise),
             Self::ResMlp(model) => model.forward(inputs, noise),
             Self::FtTransformer(model) => model.forward(inputs, noise),
+            Self::Cnn(model) => model.forward(inputs, noise),
+            Self::ResNet(model) => model.forward(inputs),
         }
     }
 }

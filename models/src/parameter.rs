@@ -4,6 +4,7 @@ use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Device, Gradients, Shape, Tensor, TensorData},
 };
+use karat_kernels::conv2d::Conv;
 
 /// How a fresh parameter is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +51,14 @@ impl Parameter {
     #[must_use]
     pub fn matrix(path: String, n_rows: usize, n_columns: usize, init: Init) -> Self {
         Self { path, shape: vec![n_rows, n_columns], init, decays: true }
+    }
+
+    /// The weights of a convolution.
+    #[must_use]
+    pub fn filter(path: String, conv: &Conv, init: Init) -> Self {
+        let size = conv.window.size;
+        let shape = vec![size, size, conv.input.n_channels, conv.n_outputs];
+        Self { path, shape, init, decays: true }
     }
 
     /// The embeddings of a category: normal with standard deviation 1/√width, so that one is about as long as one

@@ -37,17 +37,20 @@ pub(crate) fn draw(parameter: &Parameter) -> Vec<f32> {
     (0..parameter.n_elements()).map(element).collect()
 }
 
+/// Inputs and labels.
+pub(crate) type Problem = fn(&Device) -> (Inputs, Tensor<1>);
+
 /// Labels no linear model can draw.
-pub(crate) fn exclusive_or(a: f32, b: f32, _slot: i32) -> bool {
-    (a < 0.0) != (b < 0.0)
+pub(crate) fn exclusive_or(device: &Device) -> (Inputs, Tensor<1>) {
+    table(|a, b, _| (a < 0.0) != (b < 0.0), device)
 }
 
 /// Labels a linear model can draw.
-pub(crate) fn half_plane(a: f32, b: f32, slot: i32) -> bool {
-    0.0 < a + 0.5 * b + slot as f32 - 1.5
+pub(crate) fn half_plane(device: &Device) -> (Inputs, Tensor<1>) {
+    table(|a, b, slot| 0.0 < a + 0.5 * b + slot as f32 - 1.5, device)
 }
 
-fn problem(label: fn(f32, f32, i32) -> bool, device: &Device) -> (Inputs, Tensor<1>) {
+fn table(label: fn(f32, f32, i32) -> bool, device: &Device) -> (Inputs, Tensor<1>) {
     let numeric: Vec<f32> = (0..2 * N_ROWS).map(|i| 2.0 * unit(7, i) - 1.0).collect();
     let slots: Vec<i32> = (0..N_ROWS).map(|row| (row % 4) as i32).collect();
     let labels: Vec<f32> = numeric
@@ -58,8 +61,41 @@ fn problem(label: fn(f32, f32, i32) -> bool, device: &Device) -> (Inputs, Tensor
     let inputs = Inputs {
         numeric: Tensor::from_data(TensorData::new(numeric, [N_ROWS, 2]), device),
         slots: Tensor::from_data(TensorData::new(slots, [N_ROWS, 1]), (device, DType::I32)),
+        image: None,
     };
     (inputs, Tensor::from_data(TensorData::new(labels, [N_ROWS]), device))
+}
+
+/// Pictures of a bar of three pixels somewhere in noise; the label is whether it stands.
+pub(crate) fn bars(device: &Device) -> (Inputs, Tensor<1>) {
+    let (height, width) = (9, 8);
+    let mut pixels: Vec<f32> = (0..N_ROWS * height * width).map(|i| 0.3 * unit(8, i)).collect();
+    let stands = |row: usize| unit(9, row) < 0.5;
+    for (row, picture) in pixels.chunks_exact_mut(height * width).enumerate() {
+        let place = |seed: u32, n: usize| (unit(seed, row) * n as f32) as usize;
+        let (step, rows, columns) =
+            if stands(row) { (width, height - 2, width) } else { (1, height, width - 2) };
+        let first = place(10, rows) * width + place(11, columns);
+        (0..3).for_each(|i| picture[first + i * step] += 1.0);
+    }
+    let labels: Vec<f32> = (0..N_ROWS).map(|row| f32::from(u8::from(stands(row)))).collect();
+    let image = TensorData::new(pixels, [N_ROWS, 1, height, width]);
+    let inputs = Inputs {
+        numeric: Tensor::zeros([N_ROWS, 0], device),
+        slots: Tensor::zeros([N_ROWS, 0], (device, DType::I32)),
+        image: Some(Tensor::from_data(image, device)),
+    };
+    (inputs, Tensor::from_data(TensorData::new(labels, [N_ROWS]), device))
+}
+
+/// Rows that `config` can read.
+fn problem_for(config: &Config) -> Problem {
+    match config {
+        Config::Linear(_) | Config::Mlp(_) | Config::ResMlp(_) | Config::FtTransformer(_) => {
+            half_plane
+        }
+        Config::Cnn(_) | Config::ResNet(_) => bars,
+    }
 }
 
 fn number(tensor: Tensor<1>) -> f64 {
@@ -67,10 +103,10 @@ fn number(tensor: Tensor<1>) -> f64 {
 }
 
 /// Trains on all rows at once and returns the last loss.
-pub(crate) fn train(config: &Config, label: fn(f32, f32, i32) -> bool, n_updates: u64) -> f64 {
+pub(crate) fn train(config: &Config, problem: Problem, n_updates: u64) -> f64 {
     let device = Device::flex().autodiff();
     let mut model = config.build(&device, &mut draw);
-    let (inputs, labels) = problem(label, &device);
+    let (inputs, labels) = problem(&device);
     let weights = labels.ones_like();
     let mut moments: Vec<(Tensor<1>, Tensor<1>)> =
         parameter::values(&model).iter().map(|it| (it.zeros_like(), it.zeros_like())).collect();
@@ -98,7 +134,7 @@ pub(crate) fn train(config: &Config, label: fn(f32, f32, i32) -> bool, n_updates
 pub(crate) fn assert_noise_matters(config: &Config, expected: bool) {
     let device = Device::flex();
     let model = config.build(&device, &mut draw);
-    let (inputs, _) = problem(half_plane, &device);
+    let (inputs, _) = problem_for(config)(&device);
     let noise = |_: &str| Draw { key: [1, 2], first_row: 0, major: 0 };
     let with = model.forward(inputs.clone(), Some(&noise)).try_into_data().expect("a CPU answers");
     let without = model.forward(inputs, None).try_into_data().expect("a CPU answers");
@@ -110,11 +146,16 @@ pub(crate) fn assert_noise_matters(config: &Config, expected: bool) {
 pub(crate) fn assert_rows_stand_alone(config: &Config) {
     let device = Device::flex();
     let model = config.build(&device, &mut draw);
-    let (inputs, _) = problem(half_plane, &device);
+    let (inputs, _) = problem_for(config)(&device);
     let answers = |rows: std::ops::Range<usize>| -> Vec<f32> {
+        let [numbers, categories] = [inputs.numeric.dims()[1], inputs.slots.dims()[1]];
         let part = Inputs {
-            numeric: inputs.numeric.clone().slice([rows.clone(), 0..2]),
-            slots: inputs.slots.clone().slice([rows, 0..1]),
+            numeric: inputs.numeric.clone().slice([rows.clone(), 0..numbers]),
+            slots: inputs.slots.clone().slice([rows.clone(), 0..categories]),
+            image: inputs.image.clone().map(|image| {
+                let [_, channels, height, width] = image.dims();
+                image.slice([rows, 0..channels, 0..height, 0..width])
+            }),
         };
         let found = model.forward(part, None).try_into_data().expect("a CPU answers");
         found.iter::<f32>().collect()
@@ -156,6 +197,8 @@ pub(crate) fn assert_paths(config: &Config, expected: &[&str]) {
         Model::Mlp(model) => model.visit(&mut visit),
         Model::ResMlp(model) => model.visit(&mut visit),
         Model::FtTransformer(model) => model.visit(&mut visit),
+        Model::Cnn(model) => model.visit(&mut visit),
+        Model::ResNet(model) => model.visit(&mut visit),
     }
     let listed: Vec<(String, Vec<usize>)> =
         config.parameters().into_iter().map(|it| (it.path, it.shape)).collect();

@@ -70,6 +70,7 @@ impl Shape {
                 TensorData::new(slots, [n, n_categorical]),
                 (device, DType::I32),
             ),
+            image: None,
         }
     }
 }

@@ -58,7 +58,7 @@ impl Packed {
         Self::transpose_at(Level::best(), precision, b, k, n)
     }
 
-    pub(super) fn at(level: Level, precision: Precision, b: &[f32], k: usize, n: usize) -> Self {
+    pub(crate) fn at(level: Level, precision: Precision, b: &[f32], k: usize, n: usize) -> Self {
         assert_eq!(b.len(), k * n, "right operand of {k} x {n}");
         let nr = level.nr();
         let panels = if precision == Precision::Bf16 && bf16::is_native(level) {

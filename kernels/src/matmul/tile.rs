@@ -1,7 +1,7 @@
 //! Tiles: MR × NR elements of the result, summed in registers over one piece of k. Plain Rust, one module for each x86
 //! vector width, and one for pairs of bf16.
 
-use super::{Level, bf16::Pair};
+use super::{Gathered, Level, bf16::Pair};
 
 /// The left operand of a tile, made of `E`: f32, or [`Pair`] for two consecutive k.
 #[derive(Clone, Copy)]
@@ -10,6 +10,8 @@ pub(super) enum Left<'a, E> {
     Rows { rows: &'a [E], stride: usize },
     /// MR numbers for each k.
     Panel(&'a [E]),
+    /// Numbers that lie in pieces at places of their own; the rows of the right operand are `right_stride` apart.
+    Gathered { left: Gathered<'a, E>, right_stride: usize },
 }
 
 /// MR × NR elements of c, of which `n_rows` × `n_columns` are stored.
@@ -18,7 +20,7 @@ pub(super) struct Tile<'a, E> {
     pub(super) n_columns: usize,
     pub(super) k: usize,
     pub(super) left: Left<'a, E>,
-    /// k × NR.
+    /// k × NR; with [`Left::Gathered`], rows of NR that may lie apart.
     pub(super) right: &'a [E],
     /// Whether c holds the sum over earlier pieces.
     pub(super) continues: bool,
@@ -66,20 +68,30 @@ impl Element for Pair {
     }
 }
 
-impl<E> Tile<'_, E> {
+impl<E: Copy> Tile<'_, E> {
     /// What the tiles take on trust.
     fn check(&self, level: Level) {
         let (mr, nr) = (level.mr(), level.nr());
         assert!(
             1 <= self.n_rows && self.n_rows <= mr && 1 <= self.n_columns && self.n_columns <= nr
         );
-        assert_eq!(self.right.len(), self.k * nr);
-        match self.left {
+        let right_len = match self.left {
             Left::Rows { rows, stride } => {
                 assert!((self.n_rows - 1) * stride + self.k <= rows.len());
+                self.k * nr
             }
-            Left::Panel(panel) => assert_eq!(panel.len(), self.k * mr),
-        }
+            Left::Panel(panel) => {
+                assert_eq!(panel.len(), self.k * mr);
+                self.k * nr
+            }
+            Left::Gathered { left, right_stride } => {
+                let last = left.starts[..self.n_rows].iter().max().map_or(0, |start| *start);
+                assert!(last + left.pieces.reach() <= left.elements.len());
+                assert_eq!(left.pieces.len(), self.k);
+                self.k.checked_sub(1).map_or(0, |last| last * right_stride + nr)
+            }
+        };
+        assert!(right_len <= self.right.len());
         assert!((self.n_rows - 1) * self.stride + self.n_columns <= self.c.len());
         assert!(self.bias.is_none_or(|bias| bias.len() == nr));
     }
@@ -106,15 +118,29 @@ fn plain(tile: &mut Tile<'_, f32>) {
     if tile.continues {
         tile.load_edge(&mut sums);
     }
-    let (right, _) = tile.right.as_chunks::<NR>();
-    for (k, right) in right.iter().enumerate() {
+    let mut add = |right: &[f32], left: &dyn Fn(usize) -> f32| {
         for (i, sums) in sums.iter_mut().enumerate().take(tile.n_rows) {
-            let x = match tile.left {
-                Left::Rows { rows, stride } => rows[i * stride + k],
-                Left::Panel(panel) => panel[k * MR + i],
-            };
+            let x = left(i);
             for (sum, y) in sums.iter_mut().zip(right) {
                 *sum = x.mul_add(*y, *sum);
+            }
+        }
+    };
+    match tile.left {
+        Left::Rows { rows, stride } => {
+            for (k, right) in tile.right.chunks_exact(NR).enumerate() {
+                add(right, &|i| rows[i * stride + k]);
+            }
+        }
+        Left::Panel(panel) => {
+            for (k, right) in tile.right.chunks_exact(NR).enumerate() {
+                add(right, &|i| panel[k * MR + i]);
+            }
+        }
+        Left::Gathered { left, right_stride } => {
+            for (place, k) in left.pieces.each() {
+                let right = &tile.right[k * right_stride..][..NR];
+                add(right, &|i| left.elements[left.starts[i] + place]);
             }
         }
     }
@@ -139,7 +165,7 @@ macro_rules! x86_tile {
             use std::arch::x86_64::{$add, $load, $max, $store, $vector, $zero};
 
             $operands
-            use super::{Left, Level, Tile};
+            use super::{Gathered, Left, Level, Tile};
 
             const MR: usize = Level::$level.mr();
             const NR: usize = Level::$level.nr();
@@ -170,7 +196,7 @@ macro_rules! x86_tile {
                     }
                 }
                 // SAFETY: `right` has k × NR floats. `Rows`: n_rows rows of k; rows past the last read the last again.
-                // `Panel`: k × MR floats.
+                // `Panel`: k × MR floats. `Gathered`: every start plus every place, and every row of `right`.
                 unsafe {
                     match tile.left {
                         Left::Rows { rows, stride } => {
@@ -192,6 +218,9 @@ macro_rules! x86_tile {
                             } else {
                                 accumulate::<2>(&mut sums, tile, left);
                             }
+                        }
+                        Left::Gathered { left, right_stride } => {
+                            gather(&mut sums, tile, left, right_stride);
                         }
                     }
                 }
@@ -224,6 +253,41 @@ macro_rules! x86_tile {
                 if is_edge {
                     tile.store_edge(&edge);
                 }
+            }
+
+            /// # Safety
+            /// As [`Tile::check`] says of [`Left::Gathered`].
+            #[target_feature(enable = $features)]
+            #[inline]
+            #[expect(unsafe_code, reason = "the inner loop, without bounds checks")]
+            unsafe fn gather(
+                out: &mut [[$vector; 2]; MR],
+                tile: &Tile<'_, $element>,
+                left: Gathered<'_, $element>,
+                right_stride: usize,
+            ) {
+                let mut sums = *out;
+                // SAFETY: see above; rows past the last read the last again.
+                unsafe {
+                    let row: [*const $element; MR] = std::array::from_fn(|i| {
+                        left.elements.as_ptr().add(left.starts[i.min(tile.n_rows - 1)])
+                    });
+                    for (first, k, len) in left.pieces.each_piece() {
+                        let mut place = first;
+                        let mut right = tile.right.as_ptr().add(k * right_stride);
+                        for _ in 0..len {
+                            let b = [operand(right), operand(right.add($lanes))];
+                            for (sums, row) in sums.iter_mut().zip(&row) {
+                                let a = splat(*row.add(place));
+                                *sums = [fma(a, b[0], sums[0]), fma(a, b[1], sums[1])];
+                            }
+                            place += left.pieces.step();
+                            // Behind the last row it points nowhere, and is not read.
+                            right = right.wrapping_add(right_stride);
+                        }
+                    }
+                }
+                *out = sums;
             }
 
             /// Sums the first `V` vectors of each row; the rest of a narrow tile is padding.

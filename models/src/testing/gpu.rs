@@ -8,7 +8,7 @@ use karat_kernels::{
     philox::Draw,
 };
 
-use super::{draw, half_plane, problem};
+use super::{draw, problem_for};
 use crate::{Config, parameter};
 
 /// One test at a time: software Vulkan is slow, and a device has one queue.
@@ -45,7 +45,7 @@ fn first_that_opens() -> Option<Device> {
 fn forward_and_backward(config: &Config, device: &Device) -> Vec<Vec<f32>> {
     let device = device.clone().autodiff();
     let model = config.build(&device, &mut draw);
-    let (inputs, labels) = problem(half_plane, &device);
+    let (inputs, labels) = problem_for(config)(&device);
     let n_rows = labels.dims()[0];
     let noise = |_: &str| Draw { key: [1, 2], first_row: 0, major: 0 };
     let z = model.forward(inputs, Some(&noise));
