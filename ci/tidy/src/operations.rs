@@ -8,6 +8,7 @@ const NOT_AN_OPERATION: &[&str] = &[
     "elementary.rs",
     "flex.rs",
     "gpu.rs",
+    "memory.rs",
     "philox.rs",
     "precision.rs",
     "simd.rs",
