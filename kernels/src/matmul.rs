@@ -256,11 +256,15 @@ fn rows_in_pieces<E: Element>(
     end: End<'_>,
     c: &mut [f32],
 ) {
-    for_pieces(k, |from, len| {
-        let end = if from + len == k { end } else { End::default() };
-        let piece = Piece { panels, k, from, len, end };
-        piece.multiply(b, c, |first| Left::Rows { rows: &a[first * k + from..], stride: k });
-    });
+    // Pieces inside: a panel's columns of c are finished before the next are begun, so each goes to memory once.
+    for first_column in (0..b.n).step_by(b.level.nr()) {
+        for_pieces(k, |from, len| {
+            let end = if from + len == k { end } else { End::default() };
+            let piece = Piece { panels, k, from, len, end };
+            let left = |first: usize| Left::Rows { rows: &a[first * k + from..], stride: k };
+            piece.multiply_panel(b, first_column, c, left);
+        });
+    }
 }
 
 /// c = transpose(a) · b, where `a` is row-major with b.k rows and m columns: the gradient of a layer's weights.
@@ -382,27 +386,40 @@ impl<E: Element> Piece<'_, E> {
     where
         E: 'a,
     {
+        // Panels outside, so that one panel's piece stays in the first-level cache for all rows.
+        for first_column in (0..b.n).step_by(b.level.nr()) {
+            self.multiply_panel(b, first_column, c, &left);
+        }
+    }
+
+    /// [`Piece::multiply`] for the columns of one panel.
+    fn multiply_panel<'a>(
+        &self,
+        b: &Packed,
+        first_column: usize,
+        c: &mut [f32],
+        left: impl Fn(usize) -> Left<'a, E>,
+    ) where
+        E: 'a,
+    {
         let Packed { level, n, .. } = *b;
         let (mr, nr) = (level.mr(), level.nr());
         let m = c.len() / n;
-        // Panels outside, so that one panel's piece stays in the first-level cache for all rows.
-        for first_column in (0..n).step_by(nr) {
-            let right = &self.panels[first_column * self.k + self.from * nr..][..self.len * nr];
-            for first_row in (0..m).step_by(mr) {
-                let mut tile = Tile {
-                    n_rows: mr.min(m - first_row),
-                    n_columns: nr.min(n - first_column),
-                    k: self.len,
-                    left: left(first_row),
-                    right,
-                    continues: 0 < self.from,
-                    bias: self.end.bias.map(|bias| &bias[first_column..][..nr]),
-                    relu: self.end.relu,
-                    c: &mut c[first_row * n + first_column..],
-                    stride: n,
-                };
-                E::run(&mut tile, level);
-            }
+        let right = &self.panels[first_column * self.k + self.from * nr..][..self.len * nr];
+        for first_row in (0..m).step_by(mr) {
+            let mut tile = Tile {
+                n_rows: mr.min(m - first_row),
+                n_columns: nr.min(n - first_column),
+                k: self.len,
+                left: left(first_row),
+                right,
+                continues: 0 < self.from,
+                bias: self.end.bias.map(|bias| &bias[first_column..][..nr]),
+                relu: self.end.relu,
+                c: &mut c[first_row * n + first_column..],
+                stride: n,
+            };
+            E::run(&mut tile, level);
         }
     }
 }
