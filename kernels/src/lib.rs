@@ -8,8 +8,8 @@
 //! `gpu`, which `wgpu`, `vulkan` and `cuda` bring: `#[cube]` kernels for its GPU backends, in a file `gpu.rs` beside the CPU's.
 //!
 //! Reading order: [`matmul`] (all the arithmetic), [`activation`], [`linear`], [`table_input`], [`dropout`], [`bce`],
-//! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`], [`layer_norm`], [`embedding`],
-//! [`attention`], [`row_sum`], [`histogram`]; for pictures [`window`] (sizes), [`conv2d`], [`max_pool`], [`conv_pool`] (both in one
+//! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`], [`sgd`], [`lion`], [`ema`],
+//! [`layer_norm`], [`embedding`], [`attention`], [`row_sum`], [`histogram`]; for pictures [`window`] (sizes), [`conv2d`], [`max_pool`], [`conv_pool`] (both in one
 //! pass), [`group_norm`], [`average_pool`]; below them [`philox`] (random bits), [`precision`] (f32 or bf16), [`simd`]
 //! (plain loops made vectors) and [`elementary`] (exp, tanh, erf).
 
@@ -23,6 +23,7 @@ pub mod conv_pool;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementary;
+pub mod ema;
 pub mod embedding;
 #[cfg(feature = "burn")]
 mod flex;
@@ -33,6 +34,7 @@ pub mod group_norm;
 pub mod histogram;
 pub mod layer_norm;
 pub mod linear;
+pub mod lion;
 pub mod loss;
 pub mod matmul;
 pub mod max_pool;
@@ -40,6 +42,7 @@ mod memory;
 pub mod philox;
 pub mod precision;
 pub mod row_sum;
+pub mod sgd;
 pub mod simd;
 pub mod squared_error;
 pub mod sum;

@@ -8,12 +8,17 @@
 use crate::{bce, cross_entropy, squared_error};
 
 /// Which loss a row has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
     /// [`bce`]: one logit a row, labels 0 and 1.
     Binary,
     /// [`cross_entropy`]: one logit for each class, labels are class indices.
     Multiclass,
+    /// [`cross_entropy`] with a share of each label spread over all classes.
+    Smoothed {
+        /// That share, [0, 1).
+        share: f64,
+    },
     /// [`squared_error`]: one number a row.
     Squared,
 }
@@ -39,6 +44,9 @@ pub fn reference(loss: Loss, z: &[f32], y: &[f32], w: &[f32], total: f64) -> f64
         let l = match loss {
             Loss::Binary => bce::fused(f64::from(z[0]), f64::from(*y)).0,
             Loss::Multiclass => cross_entropy::fused(z, *y, &mut vec![0.0; z.len()]),
+            Loss::Smoothed { share } => {
+                cross_entropy::smoothed(z, *y, share, &mut vec![0.0; z.len()])
+            }
             Loss::Squared => squared_error::fused(f64::from(z[0]), f64::from(*y)).0,
         };
         f64::from(*w) * l
@@ -68,6 +76,7 @@ pub fn fused(loss: Loss, z: &[f32], y: &[f32], w: &[f32], total: f64, dz: &mut [
                 l
             }
             Loss::Multiclass => cross_entropy::fused(z, *y, &mut wide),
+            Loss::Smoothed { share } => cross_entropy::smoothed(z, *y, share, &mut wide),
             Loss::Squared => {
                 let (l, d) = squared_error::fused(f64::from(z[0]), f64::from(*y));
                 wide[0] = d;
@@ -233,12 +242,17 @@ mod tests {
     use super::{IGNORED, Loss, fused, reference};
     use crate::testing::uniform;
 
-    const ALL: [(Loss, usize); 3] = [(Loss::Binary, 1), (Loss::Multiclass, 4), (Loss::Squared, 1)];
+    const ALL: [(Loss, usize); 4] = [
+        (Loss::Binary, 1),
+        (Loss::Multiclass, 4),
+        (Loss::Smoothed { share: 0.2 }, 4),
+        (Loss::Squared, 1),
+    ];
 
     fn case(loss: Loss, n_outputs: usize, n_rows: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let y = (0..n_rows).map(|row| match loss {
             Loss::Binary => (row % 2) as f32,
-            Loss::Multiclass => (row % n_outputs) as f32,
+            Loss::Multiclass | Loss::Smoothed { .. } => (row % n_outputs) as f32,
             Loss::Squared => row as f32 / 3.0,
         });
         let w = uniform(2, n_rows).iter().map(|w| w.abs()).collect();
