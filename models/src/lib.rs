@@ -91,6 +91,15 @@ impl Config {
         }
     }
 
+    /// Multiplications in the matrix products of one row's forward pass: what throughput is measured by.
+    #[must_use]
+    pub fn products_per_row(&self) -> u64 {
+        match self {
+            Self::Linear(config) => config.products_per_row(),
+            Self::Mlp(config) => config.products_per_row(),
+        }
+    }
+
     /// A model on `device` with the numbers that `values` gives for each parameter, in the order of
     /// [`Config::parameters`].
     pub fn build(&self, device: &Device, values: &mut dyn FnMut(&Parameter) -> Vec<f32>) -> Model {

@@ -41,6 +41,10 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn products_per_row(&self) -> u64 {
+        (self.n_numeric * self.n_outputs) as u64
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> Linear {
         Linear {
             tables: self.cardinalities.iter().map(|_| source.next()).collect(),

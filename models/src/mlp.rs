@@ -52,6 +52,13 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn products_per_row(&self) -> u64 {
+        let n_inputs = self.n_numeric + self.widths.iter().sum::<usize>();
+        let inputs = [n_inputs].into_iter().chain(self.hidden.iter().copied());
+        let outputs = self.hidden.iter().copied().chain([self.n_outputs]);
+        inputs.zip(outputs).map(|(inputs, outputs)| (inputs * outputs) as u64).sum()
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> Mlp {
         Mlp {
             embeddings: self.cardinalities.iter().map(|_| source.next()).collect(),

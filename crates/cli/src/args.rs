@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, value_parser};
-use karat_core::{ModelRef, Name, project::THREADS_MAX};
+use karat_core::{
+    ModelRef, Name,
+    project::{MAX_TIME_SECONDS, THREADS_MAX},
+    time::parse_seconds,
+};
 
 /// Train models and score data behind gates: only what passes gets promoted
 ///
@@ -131,6 +135,16 @@ pub(crate) struct RunArgs {
     /// Judge, but leave the alias as it is
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// End training after TIME (`90s`, `20m`, `1h30m`) with what it has, instead of `train.max_time`
+    #[arg(long, value_name = "TIME", value_parser = max_time)]
+    pub(crate) max_time: Option<u64>,
+}
+
+/// `--max-time` in seconds.
+fn max_time(text: &str) -> Result<u64, String> {
+    parse_seconds(text).filter(|it| (1..=MAX_TIME_SECONDS).contains(it)).ok_or_else(|| {
+        "expected a time like `90s`, `20m` or `1h30m`, at least 1 s and at most 365 days".to_owned()
+    })
 }
 
 #[derive(Args, Debug)]
@@ -156,6 +170,9 @@ pub(crate) struct TrainArgs {
     /// Copy the run's artifacts to DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// End training after TIME (`90s`, `20m`, `1h30m`) with what it has, instead of `train.max_time`
+    #[arg(long, value_name = "TIME", value_parser = max_time)]
+    pub(crate) max_time: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -239,6 +239,7 @@ impl Session {
             tool: TOOL.to_owned(),
             code: env::code_version(&workshop.root),
             host: &env::host,
+            peak_memory: &env::peak_memory,
             actor: env::actor(),
         }
     }

@@ -1,4 +1,5 @@
-//! Every environment variable that is read, and the clock. Nothing else in the workspace looks at either.
+//! Every environment variable that is read, the clock, and what the system says of this process. Nothing else in the
+//! workspace looks at them.
 
 use std::{fs, path::Path, process::Command, time::SystemTime};
 
@@ -45,6 +46,14 @@ fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Largest resident memory of this process so far, bytes; only Linux tells.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// The git state of `dir`; empty outside a work tree or without git.

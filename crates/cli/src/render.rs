@@ -109,9 +109,12 @@ impl Screen {
                     }
                 }
             }
-            Event::Evaluated { update, loss, is_best } if self.is_verbose => {
+            Event::Evaluated { update, loss, is_best, metric, value } if self.is_verbose => {
                 let best = if *is_best { ", best so far" } else { "" };
-                self.line(&format!("  update {update}: eval loss {loss:.5}{best}"));
+                let metric = metric.word();
+                self.line(&format!(
+                    "  update {update}: eval loss {loss:.5}, {metric} {value:.4}{best}"
+                ));
             }
             Event::CheckpointCommitted { update, digest } if self.is_verbose => {
                 self.line(&format!("  update {update}: checkpoint {} is durable", digest.short()));

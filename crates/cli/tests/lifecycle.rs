@@ -251,7 +251,7 @@ fn two_classes_as_numbers_three_classes_and_a_number_all_train() {
             sandbox.karat(&format!("run {floor} --set train.hidden=[16] --set train.epochs=5"));
         assert!([0, 1, 4].contains(&ran.code), "{task}: {ran:?}");
         assert!(ran.stdout.contains("gate `release`"), "{task}: {ran:?}");
-        let linear = sandbox.karat("train --set train.model=linear");
+        let linear = sandbox.karat("train --set train.preset=linear");
         // `hidden` has no meaning for `linear`, and the message says so instead of ignoring it.
         let _ = linear.expect_code(2).expect_error("spec-invalid", &["train.hidden", "linear"]);
     }

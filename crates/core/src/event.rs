@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Finding, RunId, Verdict};
+use crate::{Digest, Finding, RunId, Verdict, metric::Metric};
 
 /// The steps of the lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -129,6 +129,10 @@ pub enum Event {
         loss: f64,
         /// Whether it is the best so far.
         is_best: bool,
+        /// Accuracy, or R² for a number.
+        metric: Metric,
+        /// Its value.
+        value: f64,
     },
     /// A checkpoint is durable.
     CheckpointCommitted {

@@ -203,6 +203,9 @@ pub struct TrainState {
     pub chain: Option<Digest>,
     /// Whether training has ended.
     pub is_complete: bool,
+    /// Whether it ended because its time was up.
+    #[serde(default)]
+    pub is_out_of_time: bool,
     /// What must match for a bitwise resume: name → value.
     pub environment: std::collections::BTreeMap<String, String>,
 }
@@ -224,6 +227,30 @@ pub trait TrainIo: Send {
     fn stop_requested(&self) -> bool;
     /// Whether a checkpoint is due by time.
     fn save_is_due(&mut self) -> bool;
+    /// Whether training has had all the time it may take. There is no limit unless the spec has one.
+    fn is_out_of_time(&self) -> bool {
+        false
+    }
+    /// Told whenever something ends: the time since the last call went to `part`.
+    fn lap(&mut self, _part: Part) {}
+}
+
+/// What an update spends its time on. On a device that computes beside the host, the host's time: it waits where it
+/// reads a number back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Waiting for rows.
+    Rows,
+    /// Inputs to loss.
+    Forward,
+    /// Loss to gradients.
+    Backward,
+    /// Gradient norm, clip, optimizer, average weights.
+    Optimizer,
+    /// Looking at the eval split.
+    Evaluate,
+    /// Everything else: the log, checkpoints handed over, observers.
+    Other,
 }
 
 /// How a call to [`Engine::train`] ended.
@@ -237,6 +264,15 @@ pub enum TrainEnd {
         /// Updates done.
         update: u64,
     },
+}
+
+/// Work in matrix products: what a row takes and what a machine can do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// Floating-point operations to train on one row.
+    pub operations_per_row: f64,
+    /// Operations a second in one large product, as just measured.
+    pub ceiling: f64,
 }
 
 /// A model ready to score.
@@ -269,6 +305,12 @@ pub trait Engine {
 
     /// Updates that `spec` asks for on `n_rows` training rows.
     fn n_updates(&self, spec: &TrainSpec, n_rows: u64) -> u64;
+
+    /// How much work training on one row is, and how much this machine can do; `None` where nobody knows. Takes a moment:
+    /// it measures.
+    fn work(&self, _spec: &TrainSpec, _plan: &FeaturePlan) -> Option<Work> {
+        None
+    }
 
     /// Trains from `start`, or from fresh weights. Resuming is not a special case: a fresh run is a resume from
     /// update 0.

@@ -17,7 +17,8 @@ mod train;
 
 pub use train::{
     BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, EPOCHS_MAX, EXPANSION_MAX, EarlyStopping,
-    HEADS_MAX, HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec, Precision, Task, TrainSpec,
+    HEADS_MAX, HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, MAX_TIME_SECONDS, ModelSpec, NO_DECAY_MAX,
+    OptimizerSpec, Precision, Sampling, ScheduleSpec, Task, TrainSpec,
 };
 
 /// Threads that may be asked for.
@@ -132,7 +133,7 @@ pub fn thousands(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ModelSpec, Precision, Project, thousands};
+    use super::{ModelSpec, OptimizerSpec, Precision, Project, Sampling, ScheduleSpec, thousands};
     use crate::Document;
 
     const GOOD: &str = r#"
@@ -226,6 +227,27 @@ batch_size = 64
             ("hidden = [8]", "class_weights = \"some\""),
             ("hidden = [8]", "precision = \"f16\""),
             ("hidden = [8]", "class_weights = { a = 0 }"),
+            ("hidden = [8]", "preset = \"large\""),
+            ("hidden = [8]", "optimizer = \"adam\""),
+            ("hidden = [8]", "momentum = 0.9"),
+            ("hidden = [8]", "optimizer = \"sgd\"\nepsilon = 1e-8"),
+            ("hidden = [8]", "optimizer = \"sgd\"\nmomentum = 1.0"),
+            ("hidden = [8]", "optimizer = \"sgd\"\nmomentum = 0.0\nnesterov = true"),
+            ("hidden = [8]", "betas = [0.9, 1.0]"),
+            ("hidden = [8]", "betas = [0.9]"),
+            ("hidden = [8]", "epsilon = 0.0"),
+            ("hidden = [8]", "schedule = \"cosin\""),
+            ("hidden = [8]", "schedule = \"constant\"\nlearning_rate_final = 0.1"),
+            ("hidden = [8]", "step_epochs = 2"),
+            ("hidden = [8]", "schedule = \"step\"\nstep_epochs = 0"),
+            ("hidden = [8]", "schedule = \"step\"\nstep_factor = 1.5"),
+            ("hidden = [8]", "ema = 1.0"),
+            ("hidden = [8]", "label_smoothing = 1.0"),
+            ("hidden = [8]", "sampling = \"ballanced\""),
+            ("hidden = [8]", "sampling = \"balanced\"\nclass_weights = \"balanced\""),
+            ("hidden = [8]", "max_time = \"soon\""),
+            ("hidden = [8]", "max_time = \"0s\""),
+            ("hidden = [8]", "evaluate_every = -1"),
             ("hash = [0, 95]", "hash = [95, 5]"),
             (
                 "holdout = { time = [\"2013-07-01\", \"\"] }",
@@ -254,6 +276,53 @@ batch_size = 64
         assert_eq!(record(GOOD), (Precision::F32, serde_json::Value::Null));
         let text = GOOD.replace("hidden = [8]", "precision = \"bf16\"");
         assert_eq!(record(&text), (Precision::Bf16, "bf16".into()));
+    }
+
+    #[test]
+    fn an_optimizer_and_a_schedule_bring_their_own_defaults() {
+        let train = |keys: &str| read(&GOOD.replace("hidden = [8]", keys)).expect(keys).train;
+        let sgd = train("optimizer = \"sgd\"\nnesterov = true");
+        assert_eq!(sgd.optimizer, OptimizerSpec::Sgd { momentum: 0.9, nesterov: true });
+        assert_eq!((sgd.learning_rate, sgd.weight_decay), (0.01, 1e-4));
+        let lion = train("optimizer = \"lion\"\nlearning_rate = 3e-4");
+        assert_eq!(lion.optimizer, OptimizerSpec::Lion { beta1: 0.9, beta2: 0.99 });
+        assert_eq!((lion.learning_rate, lion.weight_decay), (3e-4, 0.1));
+        let step = train("schedule = \"step\"\nepochs = 10");
+        assert_eq!(step.schedule, ScheduleSpec::Step { epochs: 4, factor: 0.1 });
+        let cycle = train("schedule = \"one-cycle\"");
+        assert_eq!((cycle.schedule, cycle.warmup), (ScheduleSpec::OneCycle, 0.3));
+        let rest = train(
+            "ema = 0.99\nlabel_smoothing = 0.1\nsampling = \"balanced\"\nmax_time = \"1h30m\"\nno_decay = [\"embeddings.*\"]\nevaluate_every = 50",
+        );
+        assert_eq!((rest.ema, rest.label_smoothing), (Some(0.99), 0.1));
+        assert_eq!((rest.sampling, rest.max_seconds), (Sampling::Balanced, Some(5400)));
+        assert_eq!(
+            (rest.no_decay.as_slice(), rest.evaluate_every),
+            (&["embeddings.*".to_owned()][..], 50)
+        );
+    }
+
+    /// A manifest written before there was a choice of optimizer and schedule is still read, as what it meant.
+    #[test]
+    fn a_spec_from_before_these_keys_is_read_as_what_it_meant() {
+        let train = read(GOOD).expect("valid").train;
+        let mut old = serde_json::to_value(&train).expect("serialises");
+        let keys = [
+            "optimizer",
+            "schedule",
+            "no_decay",
+            "ema",
+            "label_smoothing",
+            "sampling",
+            "evaluate_every",
+            "max_seconds",
+        ];
+        for key in keys {
+            old.as_object_mut().expect("an object").remove(key).expect(key);
+        }
+        let back: super::TrainSpec = serde_json::from_value(old).expect("reads");
+        let kept = |spec: &super::TrainSpec| serde_json::to_value(spec).expect("serialises");
+        assert_eq!(kept(&back), kept(&train));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub enum Purpose {
     Init,
     /// Order of rows; name = split.
     Shuffle,
+    /// Rows drawn with replacement; name = split.
+    Sample,
     /// Dropout masks; name = layer path.
     Dropout,
     /// Resampling; name = what is resampled.
@@ -31,6 +33,7 @@ impl Purpose {
         match self {
             Self::Init => "init",
             Self::Shuffle => "shuffle",
+            Self::Sample => "sample",
             Self::Dropout => "dropout",
             Self::Bootstrap => "bootstrap",
             Self::Permute => "permute",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Environment, Finding, Outcome, Verdict};
+use crate::{Digest, Environment, Finding, Outcome, Verdict, metric::Metric};
 
 /// One pass through the lifecycle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +91,70 @@ pub struct TrainSummary {
     pub losses: Vec<[f64; 2]>,
     /// (update, eval loss), one per evaluation.
     pub eval_losses: Vec<[f64; 2]>,
+    /// (update, learning rate), at most 400 points.
+    #[serde(default)]
+    pub learning_rates: Vec<[f64; 2]>,
+    /// What `eval_metrics` are.
+    #[serde(default)]
+    pub eval_metric: Option<Metric>,
+    /// (update, metric on the eval split), one per evaluation.
+    #[serde(default)]
+    pub eval_metrics: Vec<[f64; 2]>,
+    /// Why it ended before its last update; absent when it did not.
+    #[serde(default)]
+    pub ended_early: Option<String>,
+    /// What it took; absent in records older than this field.
+    #[serde(default)]
+    pub cost: Option<TrainCost>,
+}
+
+/// What the last attempt at a training took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainCost {
+    /// Updates it made: less than the training's where it was resumed.
+    pub n_updates: u64,
+    /// Rows in them.
+    pub n_rows: u64,
+    /// Wall seconds by what they went to, in the order of an update.
+    pub parts: Vec<(String, f64)>,
+    /// Largest resident memory of the process so far, bytes.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
+    /// Floating-point operations of the matrix products that one row takes to train on.
+    #[serde(default)]
+    pub operations_per_row: Option<f64>,
+    /// What this machine was measured to reach in one large matrix product, operations a second.
+    #[serde(default)]
+    pub ceiling: Option<f64>,
+}
+
+/// The part of [`TrainCost::parts`] that updates have no share in.
+pub const EVALUATING: &str = "evaluating";
+
+impl TrainCost {
+    /// Seconds of updates: everything but looking at the eval split.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.parts.iter().filter(|it| it.0 != EVALUATING).map(|it| it.1).sum()
+    }
+
+    /// Rows a second while updating.
+    #[must_use]
+    pub fn rows_per_second(&self) -> Option<f64> {
+        Some(self.n_rows as f64 / self.seconds()).filter(|it| it.is_finite())
+    }
+
+    /// Operations a second in matrix products while updating.
+    #[must_use]
+    pub fn operations_per_second(&self) -> Option<f64> {
+        Some(self.operations_per_row? * self.rows_per_second()?)
+    }
+
+    /// Share of the ceiling that updates reach.
+    #[must_use]
+    pub fn share_of_ceiling(&self) -> Option<f64> {
+        Some(self.operations_per_second()? / self.ceiling?).filter(|it| it.is_finite())
+    }
 }
 
 /// What happened to an alias.

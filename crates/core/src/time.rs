@@ -35,9 +35,39 @@ impl Timestamp {
     }
 }
 
+/// `90s`, `20m`, `1h30m` or `2d` as seconds: whole numbers, each with its unit, largest unit first.
+#[must_use]
+pub fn parse_seconds(text: &str) -> Option<u64> {
+    let (mut rest, mut total) = (text, 0_u64);
+    for (unit, seconds) in [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)] {
+        if let Some((number, after)) = rest.split_once(unit) {
+            if number.is_empty() || !number.bytes().all(|it| it.is_ascii_digit()) {
+                return None;
+            }
+            total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(seconds)?)?;
+            rest = after;
+        }
+    }
+    (rest.is_empty() && !text.is_empty()).then_some(total)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Timestamp;
+    use super::{Timestamp, parse_seconds};
+
+    #[test]
+    fn durations_are_numbers_with_units() {
+        for (text, seconds) in
+            [("90s", 90), ("20m", 1200), ("1h30m", 5400), ("2d", 172_800), ("0s", 0)]
+        {
+            assert_eq!(parse_seconds(text), Some(seconds), "{text}");
+        }
+        for text in
+            ["", "90", "1.5h", "m", "-1s", "+1s", "30m1h", "1h 30m", "99999999999999999999s"]
+        {
+            assert_eq!(parse_seconds(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn dates_and_times_parse_to_utc() {

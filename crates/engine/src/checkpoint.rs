@@ -1,29 +1,29 @@
 //! Checkpoint files ⇄ tensors. Two files of safetensors and a state; all that training needs to continue bit for bit.
 //!
-//! `model.safetensors` holds the weights by parameter path, as scoring reads them. `optimizer.safetensors` holds AdamW's
-//! moments as `exp_avg.<path>` and `exp_avg_sq.<path>` (PyTorch's names) and, where early stopping may still go back to
-//! them, the best weights so far as `best.<path>`.
+//! `model.safetensors` holds the weights by parameter path, as scoring reads them. `optimizer.safetensors` holds what the
+//! optimizer carries by PyTorch's names (AdamW: `exp_avg.<path>` and `exp_avg_sq.<path>`), the average weights as
+//! `ema.<path>` where there are any and, where early stopping may still go back to them, the best weights so far as
+//! `best.<path>`.
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use karat_core::{
     Digest, FeaturePlan, TrainSpec,
     port::{CheckpointFiles, TrainState},
     tensors::{Dtype, Tensors, TensorsError, Writer},
 };
-use karat_models::{Config, Model, parameter};
+use karat_models::{Config, Model, Parameter, parameter};
 use rayon::prelude::*;
 
 use crate::{
     device::{self, Class},
     error::{ResumeError, TrainError},
-    network,
-    update::Learner,
+    network, optimizer,
+    update::{Learner, Setting},
 };
 
-const FIRST_MOMENT: &str = "exp_avg.";
-const SECOND_MOMENT: &str = "exp_avg_sq.";
+const AVERAGE: &str = "ema.";
 const BEST: &str = "best.";
 
 /// What must be equal for a bitwise resume.
@@ -49,23 +49,27 @@ pub(crate) fn environment(
 
 /// Weights as a file.
 pub(crate) fn weights(config: &Config, model: &Model) -> Result<Vec<u8>, TrainError> {
-    write(named(config, "", parameter::values(model)))
+    write(named(config, String::new(), parameter::values(model)))
 }
 
 /// Everything, as files. `best` are written only where they are others than the learner's.
 pub(crate) fn capture(
     config: &Config,
+    setting: &Setting,
     learner: &Learner,
     best: Option<&Model>,
     state: &TrainState,
 ) -> Result<CheckpointFiles, TrainError> {
-    let (first, second) = learner.moments.iter().map(|[m, v]| (m.clone(), v.clone())).unzip();
+    let mut carried: Vec<(String, Vec<Tensor<1>>)> = Vec::new();
+    for (i, name) in optimizer::moments(setting.optimizer).iter().enumerate() {
+        let values = learner.moments.iter().map(|it| it[i].clone()).collect();
+        carried.push((format!("{name}."), values));
+    }
+    carried.extend(learner.average.clone().map(|it| (AVERAGE.to_owned(), it)));
     let best = best.filter(|_| state.best_update != state.update);
-    let best = best.map_or_else(Vec::new, parameter::values);
-    let optimizer = named(config, FIRST_MOMENT, first)
-        .chain(named(config, SECOND_MOMENT, second))
-        .chain(named(config, BEST, best));
-    let (model, optimizer) = rayon::join(|| weights(config, &learner.model), || write(optimizer));
+    carried.extend(best.map(|it| (BEST.to_owned(), parameter::values(it))));
+    let carried = carried.into_iter().flat_map(|(prefix, values)| named(config, prefix, values));
+    let (model, optimizer) = rayon::join(|| weights(config, &learner.model), || write(carried));
     Ok(CheckpointFiles { model: model?, optimizer: optimizer?, state: state.clone() })
 }
 
@@ -73,11 +77,11 @@ pub(crate) fn capture(
 type Named = (String, Vec<usize>, Tensor<1>);
 
 /// The values of the parameters, in their order, as `<prefix><path>`.
-fn named<'a>(
+fn named(
     config: &Config,
-    prefix: &'a str,
+    prefix: String,
     values: Vec<Tensor<1>>,
-) -> impl Iterator<Item = Named> + 'a {
+) -> impl Iterator<Item = Named> + use<> {
     let parameters = config.parameters().into_iter();
     parameters.zip(values).map(move |(it, value)| (format!("{prefix}{}", it.path), it.shape, value))
 }
@@ -110,16 +114,16 @@ pub(crate) struct Restored {
 pub(crate) fn restore(
     spec: &TrainSpec,
     config: &Config,
+    setting: &Setting,
     files: &CheckpointFiles,
     environment: &BTreeMap<String, String>,
-    device: &Device,
 ) -> Result<Restored, ResumeError> {
     let CheckpointFiles { model, optimizer, state } = files;
     let fields = differences(&state.environment, environment);
     if !fields.is_empty() {
         return Err(ResumeError::Mismatch { update: state.update, fields });
     }
-    let update = state.update;
+    let (update, device) = (state.update, &setting.device);
     let refuse = |file| move |source: TensorsError| ResumeError::File { file, update, source };
 
     let in_model = refuse("model.safetensors");
@@ -127,46 +131,48 @@ pub(crate) fn restore(
     network::expect_weights(config, &weights).map_err(in_model)?;
 
     let in_optimizer = refuse("optimizer.safetensors");
-    let moments = Tensors::parse(optimizer).map_err(in_optimizer)?;
-    let has_best = moments.iter().any(|(name, _)| name.starts_with(BEST));
-    let mut prefixes = vec![FIRST_MOMENT, SECOND_MOMENT];
-    if has_best {
-        prefixes.push(BEST);
-    }
+    let carried = Tensors::parse(optimizer).map_err(in_optimizer)?;
+    let has_best = carried.iter().any(|(name, _)| name.starts_with(BEST));
+    let has_average = setting.ema.is_some() && u64::from(state.n_skipped) < update;
+    let moments = optimizer::moments(setting.optimizer).iter().map(|name| format!("{name}."));
+    let prefixes: Vec<String> = moments
+        .clone()
+        .chain(has_average.then(|| AVERAGE.to_owned()))
+        .chain(has_best.then(|| BEST.to_owned()))
+        .collect();
+    let parameters = config.parameters();
     let expected: Vec<(String, Vec<usize>)> = prefixes
         .iter()
         .flat_map(|prefix| {
-            let named =
-                move |it: karat_models::Parameter| (format!("{prefix}{}", it.path), it.shape);
-            config.parameters().into_iter().map(named)
+            parameters.iter().map(move |it| (format!("{prefix}{}", it.path), it.shape.clone()))
         })
         .collect();
-    moments.expect_exactly(Dtype::F32, &expected).map_err(in_optimizer)?;
-    moments.expect_finite().map_err(in_optimizer)?;
+    carried.expect_exactly(Dtype::F32, &expected).map_err(in_optimizer)?;
+    carried.expect_finite().map_err(in_optimizer)?;
 
-    let elements = |prefix: &str, parameter: &karat_models::Parameter| {
-        let view = moments.get(&format!("{prefix}{}", parameter.path));
+    let elements = |prefix: &str, parameter: &Parameter| {
+        let view = carried.get(&format!("{prefix}{}", parameter.path));
         view.and_then(|it| it.to_f32()).expect("the file was checked to hold it")
     };
-    let moment = |prefix: &str, parameter: &karat_models::Parameter| -> Tensor<1> {
+    let flat = |prefix: &str, parameter: &Parameter| -> Tensor<1> {
         let data = TensorData::new(elements(prefix, parameter), [parameter.n_elements()]);
         Tensor::from_data(data, device)
     };
-    let found = config
-        .parameters()
-        .iter()
-        .map(|it| [moment(FIRST_MOMENT, it), moment(SECOND_MOMENT, it)])
-        .collect();
-    let model = network::from_file(config, &weights, &device.clone().autodiff());
+    let learner = Learner {
+        model: network::from_file(config, &weights, &device.clone().autodiff()),
+        moments: parameters
+            .iter()
+            .map(|it| moments.clone().map(|prefix| flat(&prefix, it)).collect())
+            .collect(),
+        average: has_average.then(|| parameters.iter().map(|it| flat(AVERAGE, it)).collect()),
+    };
     let is_best = state.best_eval_loss_bits.is_some() && state.best_update == state.update;
     let best = if has_best {
         Some(config.build(device, &mut |it| elements(BEST, it)))
-    } else if is_best && spec.early_stopping.is_some() {
-        Some(network::from_file(config, &weights, device))
     } else {
-        None
+        (is_best && spec.early_stopping.is_some()).then(|| learner.evaluated())
     };
-    Ok(Restored { learner: Learner::new(config, model, found), best, state: state.clone() })
+    Ok(Restored { learner, best, state: state.clone() })
 }
 
 fn differences(

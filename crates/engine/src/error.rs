@@ -71,6 +71,36 @@ pub enum TrainError {
     /// Class weights for a number.
     #[error("`train.class_weights` has no meaning for a regression")]
     ClassWeightsWithoutClasses,
+    /// A pattern names no parameter.
+    #[error("`train.no_decay` has pattern `{pattern}`, which matches no parameter: there are `{}`", known.join("`, `"))]
+    PatternUnmatched {
+        /// As typed.
+        pattern: String,
+        /// Paths of parameters, nearest first.
+        known: Vec<String>,
+    },
+    /// Label smoothing for a number.
+    #[error("`train.label_smoothing` has no meaning for a regression")]
+    SmoothingWithoutClasses,
+    /// Classes drawn equally often where there are none.
+    #[error("`train.sampling = \"balanced\"` has no meaning for a regression")]
+    SamplingWithoutClasses,
+    /// Rows drawn by a weight that there is not.
+    #[error("`train.sampling = \"weight\"` needs a weight column, and the schema has none")]
+    SamplingWithoutWeights,
+    /// A weight that nothing can be drawn by.
+    #[error("row {} of the training split has weight {weight}, rows can be drawn by 0 and above", thousands(*row))]
+    SamplingWeight {
+        /// Its place in the split, from 0.
+        row: u64,
+        /// Its weight.
+        weight: f64,
+    },
+    /// No row weighs anything, or together too much.
+    #[error(
+        "no row can be drawn: the weights of the training split add up to 0 or to no finite number"
+    )]
+    SamplingNothing,
     /// Too many updates had a NaN or infinity.
     #[error(
         "update {} has loss {loss} and gradient norm {norm}, neither may be NaN or infinite",
@@ -115,6 +145,12 @@ impl Coded for TrainError {
             Self::NoEvalRows { .. } => "eval-rows-missing",
             Self::ClassUnknown { .. } => "class-unknown",
             Self::ClassWeightsWithoutClasses => "class-weights-without-classes",
+            Self::PatternUnmatched { .. } => "pattern-unmatched",
+            Self::SmoothingWithoutClasses => "smoothing-without-classes",
+            Self::SamplingWithoutClasses => "sampling-without-classes",
+            Self::SamplingWithoutWeights => "sampling-without-weights",
+            Self::SamplingWeight { .. } => "sampling-weight",
+            Self::SamplingNothing => "sampling-nothing",
             Self::NotFinite { .. } => "loss-not-finite",
             Self::Batch { .. } => "batch-malformed",
             Self::Device { .. } => "device-failed",
@@ -126,7 +162,13 @@ impl Coded for TrainError {
             Self::NoRows => Exit::Nothing,
             Self::NoEvalRows { .. }
             | Self::ClassUnknown { .. }
-            | Self::ClassWeightsWithoutClasses => Exit::Usage,
+            | Self::ClassWeightsWithoutClasses
+            | Self::PatternUnmatched { .. }
+            | Self::SmoothingWithoutClasses
+            | Self::SamplingWithoutClasses
+            | Self::SamplingWithoutWeights
+            | Self::SamplingWeight { .. }
+            | Self::SamplingNothing => Exit::Usage,
             Self::NotFinite { .. } | Self::Batch { .. } | Self::Device { .. } => Exit::Run,
         }
     }
@@ -157,6 +199,9 @@ impl Coded for TrainError {
                     .to_owned(),
                 "`--set train.non_finite_max=N` skips up to N such updates".to_owned(),
             ],
+            Self::SamplingWithoutWeights => {
+                vec!["`role = \"weight\"` in the schema marks a column as the weight".to_owned()]
+            }
             _ => Vec::new(),
         }
     }

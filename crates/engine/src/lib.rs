@@ -6,24 +6,29 @@
 //!
 //! Nothing here looks at the environment, prints, or relies on burn's default device.
 //!
-//! Reading order: [`train`] (the loop), [`update`], [`schedule`], [`checkpoint`], [`network`], [`score`], [`device`].
+//! Reading order: [`train`] (the loop), [`update`], [`optimizer`], [`schedule`], [`sampling`],
+//! [`checkpoint`], [`evaluate`], [`network`], [`score`], [`work`], [`device`].
 
 use karat_core::{
     Environment, Failure, FeaturePlan, TrainSpec,
-    port::{CheckpointFiles, DeviceReport, Engine, Scoring, TrainEnd, TrainIo},
+    port::{CheckpointFiles, DeviceReport, Engine, Scoring, TrainEnd, TrainIo, Work},
 };
 
 mod batch;
 mod checkpoint;
 mod device;
 mod error;
+mod evaluate;
 mod network;
+mod optimizer;
+mod sampling;
 mod schedule;
 mod score;
 #[cfg(test)]
 mod tests;
 mod train;
 mod update;
+mod work;
 
 pub use error::{ResumeError, TrainError};
 pub use schedule::{Order, Schedule};
@@ -47,6 +52,10 @@ impl Engine for BurnEngine {
 
     fn n_updates(&self, spec: &TrainSpec, n_rows: u64) -> u64 {
         Schedule::new(spec, n_rows).n_updates()
+    }
+
+    fn work(&self, spec: &TrainSpec, plan: &FeaturePlan) -> Option<Work> {
+        work::work(spec, plan).ok()
     }
 
     fn train(

@@ -77,6 +77,16 @@ pub(crate) const fn loss(plan: &FeaturePlan) -> Loss {
     }
 }
 
+/// Share of a label that is spread over all classes while training.
+pub(crate) fn label_smoothing(spec: &TrainSpec, plan: &FeaturePlan) -> Result<f64, TrainError> {
+    match plan.label {
+        LabelPlan::Regression { .. } if 0.0 < spec.label_smoothing => {
+            Err(TrainError::SmoothingWithoutClasses)
+        }
+        _ => Ok(spec.label_smoothing),
+    }
+}
+
 /// A fresh model: every number is a function of (seed, parameter path, position).
 pub(crate) fn fresh(config: &Config, seed: u64, device: &Device) -> Model {
     config.build(device, &mut |parameter| draw(parameter, seed))
@@ -153,7 +163,67 @@ pub(crate) fn class_weights(spec: &TrainSpec, plan: &FeaturePlan) -> Result<Vec<
     }
 }
 
+/// Weight decay of each parameter: none where a bias or norm is, nor where one of the spec's patterns matches its path.
+pub(crate) fn weight_decay(spec: &TrainSpec, config: &Config) -> Result<Vec<f64>, TrainError> {
+    let parameters = config.parameters();
+    for pattern in &spec.no_decay {
+        if !parameters.iter().any(|it| matches(pattern, &it.path)) {
+            let known = nearest(pattern, parameters.iter().map(|it| it.path.as_str()));
+            return Err(TrainError::PatternUnmatched {
+                pattern: pattern.clone(),
+                known: known.into_iter().map(str::to_owned).collect(),
+            });
+        }
+    }
+    let is_exempt = |it: &Parameter| spec.no_decay.iter().any(|pattern| matches(pattern, &it.path));
+    let decay = |it: &Parameter| if it.decays && !is_exempt(it) { spec.weight_decay } else { 0.0 };
+    Ok(parameters.iter().map(decay).collect())
+}
+
+/// Whether the whole of `path` is as `pattern` says; `*` stands for any characters, also none.
+fn matches(pattern: &str, path: &str) -> bool {
+    let Some((head, mut rest)) = pattern.split_once('*') else { return pattern == path };
+    let Some(mut path) = path.strip_prefix(head) else { return false };
+    // What stands between two stars may as well be taken where it comes first.
+    while let Some((middle, after)) = rest.split_once('*') {
+        let Some(at) = path.find(middle) else { return false };
+        path = &path[at + middle.len()..];
+        rest = after;
+    }
+    path.ends_with(rest)
+}
+
 /// A class that is not named counts 1.
 fn weight_of(given: &BTreeMap<String, f64>, class: &str) -> f64 {
     given.get(class).copied().unwrap_or(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, path) in [
+            ("layers.0.bias", "layers.0.bias"),
+            ("embeddings.*", "embeddings.12"),
+            ("*.weight", "layers.3.weight"),
+            ("*norm*", "blocks.1.norm_2.scale"),
+            ("blocks.*.norm_*.scale", "blocks.1.norm_2.scale"),
+            ("*", "x"),
+            ("a*a", "aa"),
+        ] {
+            assert!(matches(pattern, path), "{pattern} {path}");
+        }
+        for (pattern, path) in [
+            ("layers.0", "layers.0.bias"),
+            ("embeddings.*", "my.embeddings.1"),
+            ("*.weight", "layers.0.weights"),
+            ("a*a", "a"),
+            ("", "x"),
+            ("*x*y*", "yx"),
+        ] {
+            assert!(!matches(pattern, path), "{pattern} {path}");
+        }
+    }
 }

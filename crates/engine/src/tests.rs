@@ -8,13 +8,14 @@ use karat_core::{
     ModelSpec, Precision, TrainSpec, UpdateRecord,
     plan::Encoding,
     port::{CheckpointFiles, EncodedRows, Engine, TrainEnd, TrainIo},
-    project::{CheckpointPolicy, EarlyStopping},
+    project::{CheckpointPolicy, EarlyStopping, OptimizerSpec, Sampling, ScheduleSpec},
     rng::{Purpose, Stream},
     tensors::{Tensors, Writer},
 };
 
 use crate::BurnEngine;
 
+mod keys;
 mod precision;
 mod tiers;
 
@@ -35,12 +36,20 @@ pub(crate) fn spec() -> TrainSpec {
         epochs: 4,
         batch_size: 64,
         accumulate: 1,
+        optimizer: OptimizerSpec::adamw(),
         learning_rate: 0.01,
+        schedule: ScheduleSpec::Cosine,
         warmup: 0.1,
         learning_rate_final: 0.0,
         weight_decay: 0.01,
+        no_decay: Vec::new(),
         clip_norm: 1.0,
+        ema: None,
+        label_smoothing: 0.0,
         class_weights: ClassWeights::None,
+        sampling: Sampling::Uniform,
+        evaluate_every: 0,
+        max_seconds: None,
         early_stopping: None,
         non_finite_max: 0,
         split_train: name("train"),
@@ -70,7 +79,7 @@ fn plan(label: LabelPlan) -> FeaturePlan {
     FeaturePlan { features: vec![number("a"), number("b"), category], label, weight: None }
 }
 
-fn binary() -> FeaturePlan {
+pub(crate) fn binary() -> FeaturePlan {
     plan(LabelPlan::Binary {
         column: "late".to_owned(),
         classes: vec!["no".to_owned(), "yes".to_owned()],
@@ -132,6 +141,9 @@ impl EncodedRows for Rows {
                 }
                 LabelPlan::Regression { .. } => value,
             });
+            if self.plan.weight.is_some() {
+                into.weight.push(if 0.0 < value { 9.0 } else { 1.0 });
+            }
         }
         Ok(())
     }
@@ -142,6 +154,7 @@ struct Io {
     train: Rows,
     eval: Option<Rows>,
     stop_at: Option<u64>,
+    out_of_time_at: Option<u64>,
     kept: Vec<(CheckpointFiles, bool)>,
     log: Vec<UpdateRecord>,
     events: Vec<Event>,
@@ -155,6 +168,7 @@ impl Io {
             train: rows("train", N_TRAIN),
             eval: Some(rows("eval", N_EVAL)),
             stop_at: None,
+            out_of_time_at: None,
             kept: Vec::new(),
             log: Vec::new(),
             events: Vec::new(),
@@ -193,6 +207,10 @@ impl TrainIo for Io {
 
     fn save_is_due(&mut self) -> bool {
         false
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.out_of_time_at.is_some_and(|it| it <= self.n_updates)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use karat_core::{
     Batch, Digest, DigestBuilder, Event, Failure, FeaturePlan, TrainSpec, UpdateRecord,
-    port::{CheckpointFiles, TrainEnd, TrainIo, TrainState},
+    port::{CheckpointFiles, Part, TrainEnd, TrainIo, TrainState},
+    project::Sampling,
 };
 use karat_models::{Config, Model};
 
@@ -11,9 +12,10 @@ use crate::{
     checkpoint::{self, Restored},
     device::{self, Class},
     error::TrainError,
-    network,
-    schedule::{Order, Schedule},
-    update::{At, Learner, Seen, Setting, evaluate},
+    evaluate::Tally,
+    network, sampling,
+    schedule::Schedule,
+    update::{At, Learner, Seen, Setting},
 };
 
 /// Rows fetched at a time while evaluating.
@@ -49,29 +51,41 @@ fn run(
     let setting = Setting {
         shape: Shape::of(plan),
         loss: network::loss(plan),
+        label_smoothing: network::label_smoothing(spec, plan)?,
         class_weights: network::class_weights(spec, plan)?,
         seed: spec.seed,
         precision: network::precision(spec),
         accumulate: spec.accumulate.max(1) as usize,
         clip_norm: spec.clip_norm,
-        weight_decay: spec.weight_decay,
+        optimizer: spec.optimizer,
+        weight_decay: network::weight_decay(spec, &config)?,
+        ema: spec.ema,
         device: class.open(),
     };
     let environment = checkpoint::environment(spec, class, plan, n_rows);
     let Restored { mut learner, mut best, mut state } = match &start {
-        Some(files) => checkpoint::restore(spec, &config, files, &environment, &setting.device)?,
+        Some(files) => checkpoint::restore(spec, &config, &setting, files, &environment)?,
         None => fresh(&config, &setting, environment),
     };
 
     let schedule = Schedule::new(spec, n_rows);
-    let mut order = Order::new(spec, n_rows);
+    let mut order = sampling::order(spec, plan, &setting.shape, io.train_rows())?;
     let (mut rows, mut batch) = (Vec::new(), setting.shape.empty());
-    let mut kept = start.is_some().then_some(state.update);
+    let first = state.update;
+    let mut kept = start.is_some().then_some(first);
+    io.lap(Part::Other);
 
     while state.update < schedule.n_updates() && !is_out_of_patience(spec, &state) {
+        // Every call makes at least one update, or a limit that is too low would never get anywhere.
+        if first < state.update && io.is_out_of_time() {
+            state.is_out_of_time = true;
+            break;
+        }
         if io.stop_requested() {
             if kept != Some(state.update) {
-                io.keep(checkpoint::capture(&config, &learner, best.as_ref(), &state)?, false)?;
+                let files =
+                    checkpoint::capture(&config, &setting, &learner, best.as_ref(), &state)?;
+                io.keep(files, false)?;
             }
             return Ok(TrainEnd::Stopped { update: state.update });
         }
@@ -79,13 +93,18 @@ fn run(
         order.rows_at(state.update, &mut rows);
         io.train_rows().fetch(&rows, &mut batch)?;
         setting.shape.check(&batch, true)?;
+        if spec.sampling == Sampling::Weight {
+            // Rows that were drawn by their weights count the same.
+            batch.weight.clear();
+        }
+        io.lap(Part::Rows);
         let at = At {
             update: state.update,
             step: state.update + 1 - u64::from(state.n_skipped),
             learning_rate: schedule.learning_rate_at(state.update),
         };
         let seen;
-        (learner, seen) = learner.update(&setting, &batch, at)?;
+        (learner, seen) = learner.update(&setting, &batch, at, &mut |part| io.lap(part))?;
         if !seen.is_finite() {
             if spec.non_finite_max <= state.n_skipped {
                 return Err(not_finite(&state, seen, &batch, kept).into());
@@ -107,23 +126,32 @@ fn run(
         io.observe(Event::Updated(record));
 
         let mut is_best = false;
-        if has_eval && schedule.ends_epoch(state.update) {
-            is_best = look(spec, &setting, &learner.model, &mut best, &mut state, io)?;
+        if has_eval && is_evaluated_after(spec, &schedule, state.update) {
+            io.lap(Part::Other);
+            is_best = look(spec, &setting, &learner, &mut best, &mut state, io)?;
+            io.lap(Part::Evaluate);
         }
         // Asked every time: it is also how the caller knows that training is alive.
         let is_due_by_time = io.save_is_due();
         let every = spec.checkpoint.every_updates;
         let is_due_by_count = 0 < every && state.update.is_multiple_of(every);
         if is_due_by_time || is_due_by_count || (is_best && 0 < spec.checkpoint.keep_best) {
-            io.keep(checkpoint::capture(&config, &learner, best.as_ref(), &state)?, is_best)?;
+            let files = checkpoint::capture(&config, &setting, &learner, best.as_ref(), &state)?;
+            io.keep(files, is_best)?;
             kept = Some(state.update);
         }
+        io.lap(Part::Other);
     }
 
+    if state.is_out_of_time && has_eval && !is_evaluated_after(spec, &schedule, state.update) {
+        // What is kept has been looked at.
+        look(spec, &setting, &learner, &mut best, &mut state, io)?;
+    }
     state.is_complete = true;
-    let mut files = checkpoint::capture(&config, &learner, None, &state)?;
-    if let Some(best) = best {
-        files.model = checkpoint::weights(&config, &best)?;
+    let mut files = checkpoint::capture(&config, &setting, &learner, None, &state)?;
+    if best.is_some() || learner.average.is_some() {
+        let model = best.unwrap_or_else(|| learner.evaluated());
+        files.model = checkpoint::weights(&config, &model)?;
     }
     Ok(TrainEnd::Complete(Box::new(files)))
 }
@@ -134,9 +162,8 @@ fn fresh(
     environment: std::collections::BTreeMap<String, String>,
 ) -> Restored {
     let model = network::fresh(config, setting.seed, &setting.device.clone().autodiff());
-    let moments = Learner::fresh_moments(config, &setting.device);
     Restored {
-        learner: Learner::new(config, model, moments),
+        learner: Learner::fresh(config, model, setting),
         best: None,
         state: TrainState { environment, ..TrainState::default() },
     }
@@ -146,20 +173,23 @@ fn is_out_of_patience(spec: &TrainSpec, state: &TrainState) -> bool {
     spec.early_stopping.is_some_and(|it| it.patience <= state.n_evaluations_without_gain)
 }
 
+fn is_evaluated_after(spec: &TrainSpec, schedule: &Schedule, update: u64) -> bool {
+    let every = spec.evaluate_every;
+    schedule.ends_epoch(update) || (0 < every && update.is_multiple_of(every))
+}
+
 /// Evaluates; returns whether this is the best so far. A loss that is NaN never is. With early stopping, `best` holds the
 /// weights to go back to.
 fn look(
     spec: &TrainSpec,
     setting: &Setting,
-    model: &Model,
+    learner: &Learner,
     best: &mut Option<Model>,
     state: &mut TrainState,
     io: &mut dyn TrainIo,
 ) -> Result<bool, Failure> {
-    use burn::module::Module as _;
-
-    let model = model.valid();
-    let (mut sum, mut total) = (0.0, 0.0);
+    let model = learner.evaluated();
+    let mut tally = Tally::default();
     let mut batch = setting.shape.empty();
     let n_rows = io.eval_rows().map_or(0, |rows| rows.n_rows());
     for first in (0..n_rows).step_by(EVALUATE_FETCH as usize) {
@@ -168,10 +198,9 @@ fn look(
             eval_rows.fetch(&rows, &mut batch)?;
         }
         setting.shape.check(&batch, true)?;
-        let (losses, weights) = evaluate(&model, setting, &batch)?;
-        (sum, total) = (sum + losses, total + weights);
+        tally.look(&model, setting, &batch)?;
     }
-    let loss = if 0.0 < total { sum / total } else { f64::NAN };
+    let loss = tally.loss();
     let is_best = match state.best_eval_loss_bits.map(f64::from_bits) {
         Some(before) => loss < before,
         None => loss.is_finite(),
@@ -184,7 +213,8 @@ fn look(
     } else {
         state.n_evaluations_without_gain += 1;
     }
-    io.observe(Event::Evaluated { update: state.update, loss, is_best });
+    let (metric, value) = tally.metric(setting.loss);
+    io.observe(Event::Evaluated { update: state.update, loss, is_best, metric, value });
     Ok(is_best)
 }
 

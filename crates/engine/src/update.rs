@@ -1,12 +1,18 @@
-//! One update: forward and backward over its micro-batches, global-norm clip, AdamW. Nothing here knows what an epoch is.
+//! One update: forward and backward over its micro-batches, global-norm clip, optimizer, average weights. Nothing here
+//! knows what an epoch is.
 
-use burn::tensor::{Device, Tensor};
+use burn::{
+    module::Module as _,
+    tensor::{Device, Tensor},
+};
 use karat_core::{
     Batch,
+    port::Part,
+    project::OptimizerSpec,
     rng::{Purpose, Stream},
 };
 use karat_kernels::{
-    adamw::{Step, adamw},
+    ema::ema,
     global_norm::{clip_factor, square_sum},
     loss::{Loss, weighted_mean},
     philox::Draw,
@@ -18,33 +24,40 @@ use crate::{
     batch::{Shape, column, row_weights},
     device,
     error::TrainError,
+    optimizer::{self, Step},
 };
-
-/// Rows of one forward pass while evaluating.
-const EVALUATE_ROWS: usize = 4096;
 
 /// What stays the same for all updates of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) shape: Shape,
+    /// What the eval split is measured by.
     pub(crate) loss: Loss,
+    /// Share of a label that is spread over all classes while training.
+    pub(crate) label_smoothing: f64,
     pub(crate) class_weights: Vec<f64>,
     pub(crate) seed: u64,
     pub(crate) precision: Precision,
     /// Micro-batches of an update.
     pub(crate) accumulate: usize,
     pub(crate) clip_norm: f64,
-    pub(crate) weight_decay: f64,
+    pub(crate) optimizer: OptimizerSpec,
+    /// Weight decay of each parameter.
+    pub(crate) weight_decay: Vec<f64>,
+    /// Share of the average weights that an update keeps.
+    pub(crate) ema: Option<f64>,
     /// Without gradients.
     pub(crate) device: Device,
 }
 
-/// What changes with every update: the weights and AdamW's two moments, in the order of [`Config::parameters`].
+/// What changes with every update; everything that is not the model is flat and without gradients, in the order of
+/// [`Config::parameters`].
 pub(crate) struct Learner {
     pub(crate) model: Model,
-    pub(crate) moments: Vec<[Tensor<1>; 2]>,
-    /// Which parameters weight decay applies to.
-    decays: Vec<bool>,
+    /// What the optimizer carries, for each parameter: see [`optimizer::moments`].
+    pub(crate) moments: Vec<Vec<Tensor<1>>>,
+    /// The average weights; nothing before the first update, or where none are asked for.
+    pub(crate) average: Option<Vec<Tensor<1>>>,
 }
 
 /// Where an update stands.
@@ -52,7 +65,7 @@ pub(crate) struct Learner {
 pub(crate) struct At {
     /// Updates before it: the position of its random draws.
     pub(crate) update: u64,
-    /// AdamW's step, from 1: skipped updates do not count.
+    /// The optimizer's count, from 1: skipped updates are not in it.
     pub(crate) step: u64,
     pub(crate) learning_rate: f64,
 }
@@ -73,30 +86,35 @@ impl Seen {
 }
 
 impl Learner {
-    /// `model` lies on the autodiff device; `moments` without gradients.
-    pub(crate) fn new(config: &Config, model: Model, moments: Vec<[Tensor<1>; 2]>) -> Self {
-        let decays = config.parameters().iter().map(|it| it.decays).collect();
-        Self { model, moments, decays }
+    /// `model`, on the autodiff device, before its first update.
+    pub(crate) fn fresh(config: &Config, model: Model, setting: &Setting) -> Self {
+        let zeros = |n: usize| Tensor::<1>::zeros([n], &setting.device);
+        let names = optimizer::moments(setting.optimizer);
+        let parameters = config.parameters();
+        let moments =
+            parameters.iter().map(|it| names.iter().map(|_| zeros(it.n_elements())).collect());
+        Self { model, moments: moments.collect(), average: None }
     }
 
-    /// Moments before the first update.
-    pub(crate) fn fresh_moments(config: &Config, device: &Device) -> Vec<[Tensor<1>; 2]> {
-        let zeros = |n: usize| Tensor::<1>::zeros([n], device);
-        config
-            .parameters()
-            .iter()
-            .map(|it| [zeros(it.n_elements()), zeros(it.n_elements())])
-            .collect()
+    /// The weights that count, without gradients: the average, where there is one.
+    pub(crate) fn evaluated(&self) -> Model {
+        let model = self.model.valid();
+        match &self.average {
+            Some(average) => parameter::map(model, &mut |i, _| average[i].clone()),
+            None => model,
+        }
     }
 
     /// Makes one update from `batch`, which must fit the setting's shape. Changes nothing when what it saw is not finite.
+    /// `lap` is told where time went.
     pub(crate) fn update(
         self,
         setting: &Setting,
         batch: &Batch,
         at: At,
+        lap: &mut dyn FnMut(Part),
     ) -> Result<(Self, Seen), TrainError> {
-        let Self { model, mut moments, decays } = self;
+        let Self { model, mut moments, mut average } = self;
         let weights = row_weights(batch, &setting.class_weights);
         let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let device = setting.device.clone().autodiff();
@@ -112,13 +130,15 @@ impl Learner {
                 major: at.update,
             };
             let inputs = setting.shape.inputs(batch, rows.clone(), &device);
+            let (loss, labels) = softened(setting, &batch.label[rows.clone()]);
             let loss = weighted_mean(
-                setting.loss,
+                loss,
                 in_precision(setting.precision, || model.forward(inputs, Some(&draw))),
-                column(&batch.label[rows.clone()], &device),
+                column(&labels, &device),
                 column(&weights[rows], &device),
                 total,
             );
+            lap(Part::Forward);
             let mut found = loss.backward();
             loss_value += device::read_number(loss.inner())?;
             let found = parameter::gradients(&model, &mut found);
@@ -129,48 +149,51 @@ impl Learner {
             };
         }
 
+        lap(Part::Backward);
         let squares = device::read_number(square_sum(&gradients))?;
         let seen = Seen { loss: loss_value, gradient_norm: libm::sqrt(squares) };
         if !seen.is_finite() {
-            return Ok((Self { model, moments, decays }, seen));
+            lap(Part::Optimizer);
+            return Ok((Self { model, moments, average }, seen));
         }
 
         let scale = clip_factor(seen.gradient_norm, setting.clip_norm);
         let mut gradients = gradients.into_iter();
-        let mut before = std::mem::take(&mut moments).into_iter();
         let model = parameter::map(model, &mut |i, p| {
-            let decay = if decays[i] { setting.weight_decay } else { 0.0 };
+            let step = Step {
+                learning_rate: at.learning_rate,
+                weight_decay: setting.weight_decay[i],
+                gradient_scale: scale,
+                t: at.step,
+            };
             let gradient = gradients.next().expect("one for each parameter");
-            let [m, v] = before.next().expect("two for each parameter");
-            let step = Step::new(at.learning_rate, decay, scale, at.step);
-            let (p, m, v) = adamw(p, gradient, m, v, step);
-            moments.push([m, v]);
-            p
+            optimizer::follow(setting.optimizer, p, gradient, &mut moments[i], step)
         });
-        Ok((Self { model, moments, decays }, seen))
+        if let Some(decay) = setting.ema {
+            let now = parameter::values(&model);
+            // The first update has nothing to average with: its weights are the average.
+            average = Some(match average {
+                Some(before) => {
+                    before.into_iter().zip(now).map(|(e, p)| ema(e, p, decay)).collect()
+                }
+                None => now,
+            });
+        }
+        lap(Part::Optimizer);
+        Ok((Self { model, moments, average }, seen))
     }
 }
 
-/// Sum of weighted losses and of weights over `batch`, without dropout. `model` may lie on either device.
-pub(crate) fn evaluate(
-    model: &Model,
-    setting: &Setting,
-    batch: &Batch,
-) -> Result<(f64, f64), TrainError> {
-    let weights = row_weights(batch, &setting.class_weights);
-    let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-    let mut sum = 0.0;
-    for first in (0..batch.n_rows).step_by(EVALUATE_ROWS) {
-        let rows = first..(first + EVALUATE_ROWS).min(batch.n_rows);
-        let inputs = setting.shape.inputs(batch, rows.clone(), &setting.device);
-        let loss = weighted_mean(
-            setting.loss,
-            in_precision(setting.precision, || model.forward(inputs, None)),
-            column(&batch.label[rows.clone()], &setting.device),
-            column(&weights[rows], &setting.device),
-            1.0,
-        );
-        sum += device::read_number(loss)?;
+/// The training loss and labels with the setting's label smoothing. Two classes share what is spread, so a soft label
+/// says it all; more than two need a loss that knows of it.
+fn softened(setting: &Setting, labels: &[f32]) -> (Loss, Vec<f32>) {
+    let share = setting.label_smoothing;
+    match setting.loss {
+        Loss::Multiclass if 0.0 < share => (Loss::Smoothed { share }, labels.to_vec()),
+        Loss::Binary if 0.0 < share => {
+            let soft = |y: &f32| (f64::from(*y) * (1.0 - share) + share / 2.0) as f32;
+            (Loss::Binary, labels.iter().map(soft).collect())
+        }
+        loss => (loss, labels.to_vec()),
     }
-    Ok((sum, total))
 }

@@ -37,6 +37,8 @@ pub struct Lab<'a> {
     pub code: CodeVersion,
     /// The machine and the program; asked only when something is trained, because a digest of the executable takes time.
     pub host: &'a (dyn Fn() -> Host + Sync),
+    /// Largest resident memory of this process so far, bytes, where the system tells.
+    pub peak_memory: &'a (dyn Fn() -> Option<u64> + Sync),
     /// Who acts: `user@host`, or what CI says.
     pub actor: String,
 }

@@ -183,6 +183,7 @@ impl Lab<'_> {
             train_rows,
             eval_rows,
             updates: Vec::new(),
+            n_updates_max: spec.max_seconds.map(|_| recorded.manifest.n_updates),
             beaten_at: self.now(),
             pace: Pace::new(Step::Replay, n_updates, self.now()),
         };
@@ -225,6 +226,8 @@ struct Again<'a> {
     train_rows: Box<dyn EncodedRows>,
     eval_rows: Option<Box<dyn EncodedRows>>,
     updates: Vec<UpdateRecord>,
+    /// Updates after which the recorded training's time may have been up.
+    n_updates_max: Option<u64>,
     beaten_at: Timestamp,
     pace: Pace,
 }
@@ -270,6 +273,10 @@ impl TrainIo for Again<'_> {
 
     fn stop_requested(&self) -> bool {
         self.lab.stop.is_requested()
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.n_updates_max.is_some_and(|it| it <= self.updates.len() as u64)
     }
 
     fn save_is_due(&mut self) -> bool {

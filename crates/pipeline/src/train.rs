@@ -9,7 +9,7 @@ use karat_core::{
     Digest, Environment, Event, Exit, Failure, FeaturePlan, Name, Observer, Project, RunId,
     SplitSpec, Step, TrainSpec,
     port::{CheckpointFiles, FitRequest, TrainEnd, TrainState},
-    summary::TrainSummary,
+    summary::{TrainCost, TrainSummary},
     tensors::Tensors,
     thousands,
 };
@@ -23,12 +23,14 @@ use crate::{
     model::MANIFEST_VERSION,
 };
 
+mod cost;
 mod io;
 mod summary;
 
 pub(crate) use io::{HEARTBEAT_MS, Pace};
 pub(crate) use summary::{environment, read_log};
 
+use cost::Stopwatch;
 use io::{Desk, Io, write_checkpoints};
 
 /// Name under which a training's metrics keep where it ran. Not in the manifest: bits do not depend on it, and a version
@@ -52,6 +54,15 @@ pub struct Trained {
     pub outputs: BTreeMap<String, Digest>,
     /// For reports.
     pub summary: TrainSummary,
+}
+
+/// What a training that has ended leaves.
+struct End {
+    plan: FeaturePlan,
+    files: CheckpointFiles,
+    /// Rows of an epoch.
+    n_rows: u64,
+    cost: TrainCost,
 }
 
 impl Lab<'_> {
@@ -188,8 +199,9 @@ impl Lab<'_> {
                 ),
             });
         }
+        let work = self.engine.work(spec, &plan);
         let desk = Desk { store: self.store, clock: self.clock, stop: self.stop, handle, spec };
-        let end = std::thread::scope(|scope| {
+        let (end, watch) = std::thread::scope(|scope| {
             // No room in the channel: whoever hands over waits until the writer is free.
             let (send, receive) = sync_channel(0);
             let (report, reports) = channel();
@@ -206,17 +218,21 @@ impl Lab<'_> {
                 saved_at: self.now(),
                 beaten_at: self.now(),
                 pace: Pace::new(Step::Train, n_updates, self.now()),
+                started_at: self.now(),
+                watch: Stopwatch::started(self.now()),
             };
             let end = self.engine.train(spec, &plan, start, &mut io);
             let written = io.finish();
             let end = end?;
             written?;
-            Ok::<TrainEnd, Failure>(end)
+            Ok::<(TrainEnd, Stopwatch), Failure>((end, io.watch))
         })?;
         match end {
             TrainEnd::Stopped { update } => Err(stopped(&handle.id, update, n_updates).into()),
             TrainEnd::Complete(files) => {
-                Ok(self.conclude(handle, project, frozen, plan, *files, n_rows)?)
+                let cost = watch.cost(work, (self.peak_memory)());
+                let end = End { plan, files: *files, n_rows, cost };
+                Ok(self.conclude(handle, project, frozen, end)?)
             }
         }
     }
@@ -232,11 +248,11 @@ impl Lab<'_> {
         handle: &RunHandle,
         project: &Project,
         frozen: &Frozen,
-        plan: FeaturePlan,
-        files: CheckpointFiles,
-        n_rows: u64,
+        end: End,
     ) -> Result<Done, Failure> {
+        let End { plan, files, n_rows, cost } = end;
         let spec = &project.train;
+        let ended_early = ended_early(spec, &files.state, self.engine.n_updates(spec, n_rows));
         let weights = self.store.put_bytes(&files.model)?;
         let tensors = Tensors::parse(&files.model)?;
         let n_parameters =
@@ -259,7 +275,7 @@ impl Lab<'_> {
         let log = RunLog::open(self.store, &handle.id)?;
         let (metrics, throughput) = log.read()?;
         let loss = files.state.best_eval_loss_bits.map(f64::from_bits);
-        let summary = format!(
+        let mut summary = format!(
             "{} updates, {}",
             thousands(files.state.update),
             loss.map_or_else(
@@ -267,16 +283,23 @@ impl Lab<'_> {
                 |loss| format!("best eval loss {loss:.4}")
             )
         );
+        if files.state.is_out_of_time {
+            summary.push_str("; time was up");
+        }
         let outputs = BTreeMap::from([
             ("model.safetensors".to_owned(), weights),
             ("model.json".to_owned(), self.put_json(&manifest)?),
             ("metrics.jsonl".to_owned(), self.store.put_bytes(&metrics)?),
             (THROUGHPUT.to_owned(), self.store.put_bytes(&throughput)?),
         ]);
+        let seen = log.evaluations()?;
         let metrics = json!({
             "updates": files.state.update,
             "best_eval_loss": loss,
-            "evaluations": log.evaluations()?,
+            "evaluations": seen.losses,
+            "eval_values": seen.values,
+            "ended_early": ended_early,
+            "cost": to_value(&cost)?,
             ENVIRONMENT: self.environment(spec)?,
         });
         Ok(Done { outputs, metrics, summary })
@@ -292,6 +315,20 @@ fn splits_of(spec: &TrainSpec, frozen: &Frozen) -> Result<Value, Failure> {
         .filter(|(name, _)| **name == spec.split_train || **name == spec.split_eval)
         .collect();
     to_value(&splits)
+}
+
+/// Why fewer updates were made than asked for, if so.
+fn ended_early(spec: &TrainSpec, state: &TrainState, n_updates: u64) -> Option<String> {
+    if n_updates <= state.update {
+        return None;
+    }
+    let of = format!("after {} of {} updates", thousands(state.update), thousands(n_updates));
+    if state.is_out_of_time {
+        return Some(format!("time was up (`train.max_time`) {of}"));
+    }
+    let patience = spec.early_stopping.map_or(0, |it| it.patience);
+    let best = thousands(state.best_update);
+    Some(format!("{patience} evaluations without gain {of}; the weights are update {best}'s"))
 }
 
 fn stopped(run: &RunId, update: u64, n_updates: u64) -> Failure {

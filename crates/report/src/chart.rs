@@ -16,6 +16,8 @@ const RIGHT: f64 = WIDTH - 14.0;
 /// Frame of a line chart, below the label of its vertical axis.
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 222.0;
+/// Room for the label of the vertical axis, which stands above the frame.
+const AXIS_LABEL: f64 = 96.0;
 /// Slices a chart draws; the table beside it has all.
 const SLICES_MAX: usize = 40;
 /// Room for the names of slices, and characters that fit in it.
@@ -109,7 +111,8 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
     let is_area = chart.series.iter().any(|it| it.stroke == Stroke::Area);
     let unit = |wanted: bool| [0.0, 1.0].into_iter().filter(move |_| wanted);
     let zero = is_area.then_some(0.0);
-    let x = Axis::over(values(0).chain(unit(chart.has_diagonal)), LEFT, RIGHT)?;
+    let marked = chart.mark.iter().map(|it| it.x);
+    let x = Axis::over(values(0).chain(unit(chart.has_diagonal)).chain(marked), LEFT, RIGHT)?;
     let y = Axis::over(values(1).chain(unit(chart.has_diagonal)).chain(zero), BOTTOM, TOP)?;
 
     let mut out = String::from("<figure><figcaption>");
@@ -147,6 +150,18 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
             y.at(0.0),
             x.at(1.0),
             y.at(1.0)
+        ));
+    }
+    if let Some(mark) = &chart.mark {
+        let at = x.at(mark.x);
+        // Above the frame, where no curve runs through the words, and beside the label of the vertical axis.
+        let is_left = at < (LEFT + RIGHT) / 2.0;
+        let (class, from) = if is_left { ("", at.max(AXIS_LABEL)) } else { ("end", at) };
+        out.push_str(&format!(
+            "<line class=\"guide\" x1=\"{at:.1}\" y1=\"{}\" x2=\"{at:.1}\" y2=\"{BOTTOM}\"/>\
+             <text class=\"{class}\" x=\"{from:.1}\" y=\"12\">{}</text>\n",
+            TOP - 6.0,
+            markup(&mark.label)
         ));
     }
     for (i, series) in chart.series.iter().enumerate() {
@@ -190,7 +205,8 @@ fn told(chart: &LineChart) -> String {
         let [x0, y0, x1, y1] = [x0, y0, x1, y1].map(|it| number::value(*it));
         Some(format!("{}: {} points from ({x0}, {y0}) to ({x1}, {y1}).", it.name, it.points.len()))
     });
-    format!("{} over {}. {}", chart.y, chart.x, series.collect::<Vec<_>>().join(" "))
+    let mark = chart.mark.as_ref().map_or_else(String::new, |it| format!(" Marked {}.", it.label));
+    format!("{} over {}. {}{mark}", chart.y, chart.x, series.collect::<Vec<_>>().join(" "))
 }
 
 /// Some points of every curve, evenly spread, for readers who cannot see the picture.

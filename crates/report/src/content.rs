@@ -137,8 +137,19 @@ pub(crate) struct LineChart {
     pub(crate) y: &'static str,
     /// Whether the unit square with its diagonal is the frame.
     pub(crate) has_diagonal: bool,
+    /// A place on the horizontal axis that is pointed out.
+    pub(crate) mark: Option<Mark>,
     /// The curves, at most three.
     pub(crate) series: Vec<Series>,
+}
+
+/// A place on an axis.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    /// Where.
+    pub(crate) x: f64,
+    /// What is there, in a few words.
+    pub(crate) label: String,
 }
 
 /// One curve.

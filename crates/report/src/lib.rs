@@ -27,7 +27,7 @@ mod sections;
 pub use html::report_html;
 pub use json::{report_json, verdict_json};
 pub use junit::junit_xml;
-pub use markdown::{REPORT_MD_LEN_MAX, report_md};
+pub use markdown::{REPORT_MD_LEN_MAX, report_md, spark};
 pub use metrics_json::metrics_json;
 pub use model_card::model_card;
 pub use openmetrics::openmetrics;

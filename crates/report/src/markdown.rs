@@ -200,8 +200,9 @@ fn sparklines(chart: &LineChart) -> Vec<String> {
     chart.series.iter().filter_map(line).collect()
 }
 
-/// Means of at most [`SPARKS`] equal stretches as blocks of eight heights.
-fn spark(values: &[f64]) -> String {
+/// The shape of a curve in one line: means of at most 40 equal stretches as blocks of eight heights.
+#[must_use]
+pub fn spark(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let n = values.len().min(SPARKS);
     let means: Vec<f64> = (0..n)

@@ -2,12 +2,13 @@
 
 use karat_core::{
     Digest,
-    summary::{RunSummary, TrainSummary},
+    metric::Metric,
+    summary::{RunSummary, TrainCost, TrainSummary},
     thousands,
 };
 
 use crate::{
-    content::{Block, Chart, Column, Item, LineChart, Series, Stroke, Table, name, words},
+    content::{Block, Chart, Column, Item, LineChart, Mark, Series, Stroke, Table, name, words},
     number as numbers,
     sections::fold,
 };
@@ -56,8 +57,12 @@ pub(crate) fn training(train: &TrainSummary) -> Vec<Block> {
         fact("time", Item::Number(numbers::seconds(train.seconds))),
     ];
     facts.extend(environment(train));
+    facts.extend(train.ended_early.as_ref().map(|it| fact("ended early", words(it))));
+    facts.extend(train.cost.iter().flat_map(pace));
     let mut blocks = vec![Block::Table(fact_table("How the candidate was trained", facts))];
     blocks.extend(losses(train));
+    blocks.extend(curves(train));
+    blocks.extend(train.cost.as_ref().and_then(times).map(Block::Table));
     blocks.extend([features(train), spec(train)].map(|table| fold(&table.caption.clone(), table)));
     blocks
 }
@@ -84,9 +89,95 @@ pub(crate) fn losses(train: &TrainSummary) -> Option<Block> {
     .into_iter()
     .flatten()
     .collect();
-    let chart =
-        LineChart { title: "Loss".to_owned(), x: "update", y: "loss", has_diagonal: false, series };
+    let chart = LineChart {
+        title: "Loss".to_owned(),
+        x: "update",
+        y: "loss",
+        has_diagonal: false,
+        mark: best(train),
+        series,
+    };
     (!chart.series.is_empty()).then_some(Block::Chart(Chart::Losses(chart)))
+}
+
+/// The eval metric and the learning rate over updates, where there are any.
+fn curves(train: &TrainSummary) -> Vec<Block> {
+    let metric = train.eval_metric.map_or("metric", Metric::word);
+    let chart = |title: &str, y, mark, series: Option<Series>| {
+        let chart = LineChart {
+            title: title.to_owned(),
+            x: "update",
+            y,
+            has_diagonal: false,
+            mark,
+            series: vec![series?],
+        };
+        Some(Block::Chart(Chart::Curves(chart)))
+    };
+    let evaluated = Series::new(format!("eval {metric}"), Stroke::Dots, &train.eval_metrics);
+    let rates = Series::new("learning rate", Stroke::Line, &train.learning_rates);
+    let charts = [
+        chart("Metric", metric, best(train), evaluated),
+        chart("Learning rate", "learning rate", None, rates),
+    ];
+    charts.into_iter().flatten().collect()
+}
+
+/// The update with the best eval loss.
+fn best(train: &TrainSummary) -> Option<Mark> {
+    let finite = train.eval_losses.iter().filter(|it| it[1].is_finite());
+    // Of equal ones the first, as training chose.
+    let [update, _] = finite.min_by(|a, b| a[1].total_cmp(&b[1]))?;
+    Some(Mark { x: *update, label: format!("best: update {}", numbers::value(*update)) })
+}
+
+/// How fast it went and how close to what the machine can do.
+fn pace(cost: &TrainCost) -> Vec<(&'static str, Item)> {
+    let giga = |it: f64| format!("{:.1}", it / 1e9);
+    let mut facts = Vec::new();
+    facts.extend(cost.rows_per_second().map(|it| {
+        fact("throughput", Item::Number(format!("{} rows/s", numbers::value(it.round()))))
+    }));
+    facts.extend(cost.operations_per_second().map(|it| {
+        let ceiling = match (cost.share_of_ceiling(), cost.ceiling) {
+            (Some(share), Some(ceiling)) => format!(
+                ", {} of the {} GFLOP/s measured here",
+                numbers::percent((share * 1000.0).round() / 1000.0),
+                giga(ceiling)
+            ),
+            _ => String::new(),
+        };
+        fact("matrix products", Item::Number(format!("{} GFLOP/s{ceiling}", giga(it))))
+    }));
+    let mib = |it: u64| format!("{} MiB", thousands(it >> 20));
+    facts.extend(cost.peak_memory.map(|it| fact("peak memory", Item::Number(mib(it)))));
+    facts
+}
+
+/// Where the time of an update went.
+fn times(cost: &TrainCost) -> Option<Table> {
+    let total: f64 = cost.parts.iter().map(|it| it.1).sum();
+    if cost.n_updates == 0 || total <= 0.0 {
+        return None;
+    }
+    let row = |(part, seconds): &(String, f64)| {
+        vec![
+            words(part),
+            Item::Number(format!("{:.3}", seconds * 1000.0 / cost.n_updates as f64)),
+            Item::Number(numbers::seconds(*seconds)),
+            Item::Number(numbers::percent((seconds / total * 1000.0).round() / 1000.0)),
+        ]
+    };
+    Some(Table {
+        caption: format!("Where the time of {} updates went", thousands(cost.n_updates)),
+        columns: vec![
+            Column::Text("part"),
+            Column::Number("ms an update".to_owned()),
+            Column::Number("in all".to_owned()),
+            Column::Number("share".to_owned()),
+        ],
+        rows: cost.parts.iter().map(row).collect(),
+    })
 }
 
 /// Every feature and how it became numbers.

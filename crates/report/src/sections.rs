@@ -388,7 +388,8 @@ fn slice_chart(verdict: &Verdict, metric: Metric) -> Chart {
 fn curves(report: &Report) -> Vec<Block> {
     let frame = |title: &str, x, y, has_diagonal, series: Vec<Option<Series>>| {
         let series: Vec<Series> = series.into_iter().flatten().collect();
-        let chart = LineChart { title: title.to_owned(), x, y, has_diagonal, series };
+        let title = title.to_owned();
+        let chart = LineChart { title, x, y, has_diagonal, mark: None, series };
         (!chart.series.is_empty()).then_some(Block::Chart(Chart::Curves(chart)))
     };
     let series =

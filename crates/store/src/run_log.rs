@@ -56,6 +56,18 @@ struct EvaluationLine {
     update: u64,
     /// Absent when the loss was not finite.
     loss: Option<f64>,
+    /// The metric; absent when it was not finite.
+    #[serde(default)]
+    value: Option<f64>,
+}
+
+/// What was seen of the eval split: (update, value), in order of updates; without what was not finite.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluations {
+    /// Losses.
+    pub losses: Vec<[f64; 2]>,
+    /// The metric.
+    pub values: Vec<[f64; 2]>,
 }
 
 impl RunLog {
@@ -100,9 +112,10 @@ impl RunLog {
         Ok(())
     }
 
-    /// Adds one look at the eval split. Looking twice after the same update keeps the later value.
-    pub fn note_evaluation(&mut self, update: u64, loss: f64) {
-        self.evaluations.line(&EvaluationLine { update, loss: loss.is_finite().then_some(loss) });
+    /// Adds one look at the eval split: loss and metric. Looking twice after the same update keeps the later values.
+    pub fn note_evaluation(&mut self, update: u64, loss: f64, value: f64) {
+        let finite = |it: f64| Some(it).filter(|it| it.is_finite());
+        self.evaluations.line(&EvaluationLine { update, loss: finite(loss), value: finite(value) });
     }
 
     /// Makes every line durable.
@@ -122,16 +135,18 @@ impl RunLog {
         Ok((self.metrics.read()?, self.throughput.read()?))
     }
 
-    /// (update, eval loss), in order of updates; without those that were not finite.
-    pub fn evaluations(&self) -> Result<Vec<[f64; 2]>, StoreError> {
+    /// What was seen of the eval split.
+    pub fn evaluations(&self) -> Result<Evaluations, StoreError> {
         let bytes = self.evaluations.read()?;
         let lines = bytes.split(|byte| *byte == b'\n');
-        let latest: BTreeMap<u64, Option<f64>> = lines
+        let latest: BTreeMap<u64, EvaluationLine> = lines
             .filter_map(|line| serde_json::from_slice::<EvaluationLine>(line).ok())
-            .map(|line| (line.update, line.loss))
+            .map(|line| (line.update, line))
             .collect();
-        let points = latest.into_iter().filter_map(|(update, loss)| Some([update as f64, loss?]));
-        Ok(points.collect())
+        let points = |of: fn(&EvaluationLine) -> Option<f64>| {
+            latest.values().filter_map(|it| Some([it.update as f64, of(it)?])).collect()
+        };
+        Ok(Evaluations { losses: points(|it| it.loss), values: points(|it| it.value) })
     }
 }
 

@@ -13,6 +13,7 @@ use karat_core::{
     Batch, ColumnType, DatasetSpec, Digest, Environment, Event, Exit, Failure, Feature,
     FeaturePlan, LabelPlan, Name, Profile, Schema, ScoredRows, Snapshot, SnapshotFile, Task, Tier,
     TrainSpec, UpdateRecord,
+    metric::Metric,
     plan::Encoding,
     port::{
         CheckpointFiles, DeviceReport, EncodedRows, Engine, FitRequest, KnownFile, Located,
@@ -409,7 +410,12 @@ impl Engine for ScriptedEngine {
             if update.is_multiple_of(2) {
                 let (loss, found) = at.evaluate();
                 is_best = found;
-                io.observe(Event::Evaluated { update, loss, is_best });
+                let (metric, value) = (Metric::Accuracy, 1.0 - loss / 2.0);
+                io.observe(Event::Evaluated { update, loss, is_best, metric, value });
+            }
+            if io.is_out_of_time() {
+                at.state.is_out_of_time = update < N_UPDATES;
+                break;
             }
             if update < N_UPDATES {
                 io.keep(at.files(skill), is_best)?;

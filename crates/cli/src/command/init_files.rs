@@ -99,16 +99,21 @@ holdout = {{ hash = [80, 100] }}        # the gate looks at these, training neve
 {slices}
 [train]
 dataset = "{name}"
-model = "mlp"                          # or "linear", "resmlp", "ft_transformer"
+preset = "mlp"                         # or "linear", "resmlp", "ft_transformer"; says what is not said here
 hidden = [128, 64]
 {task}seed = 7
 epochs = {epochs}
 batch_size = {batch}
 early_stopping = 5                     # evaluations without gain; 0 = off
+# optimizer = "adamw"                  # or "sgd", "lion"
 # learning_rate = 0.001
+# schedule = "cosine"                  # or "constant", "linear", "step", "one-cycle"
 # weight_decay = 0.01
 # dropout = 0.0
+# label_smoothing = 0.0
+# ema = 0.0                            # 0.999 keeps an average of the weights and uses that
 # class_weights = "none"               # or "balanced", or {{ "yes" = 3.0 }}
+# sampling = "uniform"                 # or "balanced", "weight"
 # device = "auto"
 
 [score]

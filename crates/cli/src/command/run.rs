@@ -16,7 +16,8 @@ use crate::{
 };
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
-    let project = session.project()?;
+    let mut project = session.project()?;
+    project.train.max_seconds = args.max_time.or(project.train.max_seconds);
     let policy = session.policy()?;
     let gate = pick_gate(&policy, args.gate.as_ref())?;
     let schema = session.schema(&project, &project.train.dataset)?;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::{args::TrainArgs, context::Session};
 
 pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> {
-    let project = session.project()?;
+    let mut project = session.project()?;
+    project.train.max_seconds = args.max_time.or(project.train.max_seconds);
     let schema = session.schema(&project, &project.train.dataset)?;
     let workshop = session.open(Access::ReadWrite)?;
     let lab = session.lab(&workshop);

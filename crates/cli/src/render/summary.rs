@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use karat_core::{
     Finding, Outcome,
     metric::Metric,
-    summary::RunSummary,
+    summary::{RunSummary, TrainSummary},
     thousands,
     verdict::{Cell, Report},
 };
@@ -58,6 +58,7 @@ pub(crate) fn render(
         if let Some(it) = &train.environment {
             lines.push(format!("repeats  {}; {}", it.tiers_text(), it.device_text()));
         }
+        lines.extend(training(train));
     }
     if let Some(verdict) = &summary.verdict {
         lines.push(String::new());
@@ -107,6 +108,35 @@ pub(crate) fn render(
         lines.push(format!("{}{hint}", if i == 0 { "next     " } else { "         " }));
     }
     lines.join("\n")
+}
+
+/// How training went: speed, where time went, the course of the loss.
+fn training(train: &TrainSummary) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(cost) = &train.cost {
+        let mut parts: Vec<String> = Vec::new();
+        parts.extend(cost.rows_per_second().map(|it| format!("{} rows/s", thousands(it as u64))));
+        parts.extend(
+            cost.share_of_ceiling()
+                .map(|it| format!("{:.0} % of the measured GFLOP/s", it * 100.0)),
+        );
+        parts.extend(cost.peak_memory.map(|it| format!("peak memory {} MiB", thousands(it >> 20))));
+        if !parts.is_empty() {
+            lines.push(format!("speed    {}", parts.join(", ")));
+        }
+    }
+    let losses: Vec<f64> =
+        train.losses.iter().map(|it| it[1]).filter(|it| it.is_finite()).collect();
+    if let (Some(first), Some(last)) = (losses.first(), losses.last()) {
+        let best = train.eval_losses.iter().min_by(|a, b| a[1].total_cmp(&b[1]));
+        let best = best.map_or_else(String::new, |[update, loss]| {
+            format!("; eval {loss:.4} at update {}", thousands(*update as u64))
+        });
+        let shape = karat_report::spark(&losses);
+        lines.push(format!("loss     {shape} {first:.4} to {last:.4}{best}"));
+    }
+    lines.extend(train.ended_early.as_ref().map(|why| format!("ended    {why}")));
+    lines
 }
 
 fn architecture(spec: &serde_json::Value) -> String {

@@ -12,6 +12,8 @@ use crate::{Document, Failure, Name, Timestamp, nearest};
 
 mod blocks;
 mod model;
+mod optimizer;
+mod preset;
 mod train;
 
 use train::RawTrain;
@@ -259,6 +261,32 @@ impl Within<'_> {
                 thousands(max)
             ),
         ))
+    }
+
+    /// Refuses a word that is not among `known`.
+    fn one_of(&self, key: &str, asked: &str, known: &[&str]) -> Result<(), Failure> {
+        if known.contains(&asked) {
+            return Ok(());
+        }
+        let known = nearest(asked, known.iter().copied()).join("`, `");
+        Err(self.0.refuse(key, format!("`{key}` is `{asked}`: known are `{known}`")))
+    }
+
+    /// Refuses a key of `[train]` that is given and has no meaning here. `keys`: name, whether it is given, the kinds that
+    /// know it.
+    fn known_to(
+        &self,
+        what: &str,
+        kind: &str,
+        keys: &[(&str, bool, &[&str])],
+    ) -> Result<(), Failure> {
+        for (key, is_given, kinds) in keys {
+            if *is_given && !kinds.contains(&kind) {
+                let key = format!("train.{key}");
+                return Err(self.0.refuse(&key, format!("`{key}` has no meaning for {what}")));
+            }
+        }
+        Ok(())
     }
 
     fn number(&self, key: &str, value: f64, min: f64, max: f64) -> Result<(), Failure> {

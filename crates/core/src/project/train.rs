@@ -18,6 +18,11 @@ pub const HIDDEN_LAYERS_MAX: usize = 64;
 pub const HEADS_MAX: u32 = 256;
 /// Units inside a block for each unit that goes from block to block.
 pub const EXPANSION_MAX: u32 = 16;
+/// Patterns in `train.no_decay`.
+pub const NO_DECAY_MAX: usize = 64;
+/// Seconds that `train.max_time` may name: a year.
+pub const MAX_TIME_SECONDS: u64 = 365 * 24 * 3600;
+
 /// What kind of answer the model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,6 +91,83 @@ pub enum ClassWeights {
     Given(BTreeMap<String, f64>),
 }
 
+/// How the weights follow their gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OptimizerSpec {
+    /// Adam with decoupled weight decay.
+    Adamw {
+        /// Share of the first moment that is kept, [0, 1).
+        beta1: f64,
+        /// Share of the second moment that is kept, [0, 1).
+        beta2: f64,
+        /// Added to the root of the second moment.
+        epsilon: f64,
+    },
+    /// Stochastic gradient descent; its weight decay is coupled, as PyTorch's.
+    Sgd {
+        /// Share of the momentum that is kept, [0, 1); 0 = none.
+        momentum: f64,
+        /// Whether a step looks ahead by one momentum.
+        nesterov: bool,
+    },
+    /// The sign of the momentum, with decoupled weight decay.
+    Lion {
+        /// Share of the momentum in the direction of a step, [0, 1).
+        beta1: f64,
+        /// Share of the momentum that is kept, [0, 1).
+        beta2: f64,
+    },
+}
+
+impl OptimizerSpec {
+    /// PyTorch's AdamW: what a spec from before there was a choice meant.
+    #[must_use]
+    pub const fn adamw() -> Self {
+        Self::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+    }
+}
+
+/// The course of the learning rate once it is warm. None climbs again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ScheduleSpec {
+    /// Stays at the peak.
+    Constant,
+    /// Falls along a line to the final rate.
+    Linear,
+    /// Falls along half a cosine to the final rate.
+    Cosine,
+    /// Is multiplied by a factor every so many epochs.
+    Step {
+        /// Epochs between two falls, counted from the start.
+        epochs: u32,
+        /// What the rate is multiplied by, (0, 1].
+        factor: f64,
+    },
+    /// Rises along half a cosine from 1/25 of the peak while it warms up, then falls along half a cosine.
+    OneCycle,
+}
+
+impl ScheduleSpec {
+    const fn cosine() -> Self {
+        Self::Cosine
+    }
+}
+
+/// How rows are drawn for training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// Every row once an epoch, in another order each time.
+    #[default]
+    Uniform,
+    /// With replacement, every class equally often.
+    Balanced,
+    /// With replacement, each row as often as its weight says; the weight then has no part in the training loss.
+    Weight,
+}
+
 /// When to stop before the last epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EarlyStopping {
@@ -143,18 +225,43 @@ pub struct TrainSpec {
     pub batch_size: u32,
     /// Micro-batches an update is accumulated from.
     pub accumulate: u32,
+    /// How the weights follow their gradients.
+    #[serde(default = "OptimizerSpec::adamw")]
+    pub optimizer: OptimizerSpec,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// Its course after the warm-up.
+    #[serde(default = "ScheduleSpec::cosine")]
+    pub schedule: ScheduleSpec,
     /// Share of all updates spent warming up linearly, [0, 1).
     pub warmup: f64,
-    /// Final learning rate as a share of the peak.
+    /// Final learning rate as a share of the peak; without meaning for `constant` and `step`, where it is 1.
     pub learning_rate_final: f64,
-    /// Decoupled weight decay (AdamW), on matrices only: never on biases.
+    /// Weight decay, on matrices only: never on biases and norms.
     pub weight_decay: f64,
+    /// Parameters without weight decay besides those, by path; `*` stands for any characters.
+    #[serde(default)]
+    pub no_decay: Vec<String>,
     /// Global gradient norm above which gradients are scaled down; 0 switches it off.
     pub clip_norm: f64,
+    /// Share of the average weights that is kept at each update, (0, 1): the averaged weights are evaluated and
+    /// registered.
+    #[serde(default)]
+    pub ema: Option<f64>,
+    /// Share of a label's probability that is spread over all classes in the training loss, [0, 1).
+    #[serde(default)]
+    pub label_smoothing: f64,
     /// Class weights.
     pub class_weights: ClassWeights,
+    /// How rows are drawn.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Updates after which the eval split is looked at, besides the end of each epoch; 0 = only then.
+    #[serde(default)]
+    pub evaluate_every: u64,
+    /// Seconds after which training ends with what it has, counted from where this command began training.
+    #[serde(default)]
+    pub max_seconds: Option<u64>,
     /// Early stopping on the eval split.
     pub early_stopping: Option<EarlyStopping>,
     /// Updates with a non-finite loss or gradient that are skipped before the run fails.

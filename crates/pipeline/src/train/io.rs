@@ -8,11 +8,12 @@ use std::{
 
 use karat_core::{
     Event, Exit, Failure, Observer, Step, Timestamp, TrainSpec, UpdateRecord,
-    port::{CheckpointFiles, EncodedRows, Stop, TrainIo},
+    port::{CheckpointFiles, EncodedRows, Part, Stop, TrainIo},
     thousands,
 };
 use karat_store::{RunHandle, RunLog, Store};
 
+use super::cost::Stopwatch;
 use crate::freeze::to_value;
 
 /// How often a running training tells the store that it is alive.
@@ -72,6 +73,8 @@ pub(super) struct Io<'scope, 'a> {
     pub(super) saved_at: Timestamp,
     pub(super) beaten_at: Timestamp,
     pub(super) pace: Pace,
+    pub(super) started_at: Timestamp,
+    pub(super) watch: Stopwatch,
 }
 
 /// How far training is and how fast, told a few times a second.
@@ -167,12 +170,13 @@ impl TrainIo for Io<'_, '_> {
     }
 
     fn log(&mut self, record: &UpdateRecord) -> Result<(), Failure> {
+        self.watch.update(record.n_rows);
         Ok(self.log.append(record, (self.desk.clock)())?)
     }
 
     fn observe(&mut self, event: Event) {
-        if let Event::Evaluated { update, loss, .. } = &event {
-            self.log.note_evaluation(*update, *loss);
+        if let Event::Evaluated { update, loss, value, .. } = &event {
+            self.log.note_evaluation(*update, *loss, *value);
         }
         self.pass_reports();
         let progress = match &event {
@@ -204,5 +208,15 @@ impl TrainIo for Io<'_, '_> {
         let every = Duration::from_secs(self.desk.spec.checkpoint.every_seconds);
         let waited = Duration::from_millis(u64::try_from(now.0 - self.saved_at.0).unwrap_or(0));
         !every.is_zero() && every <= waited
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        let used = (self.desk.clock)().0 - self.started_at.0;
+        let limit = self.desk.spec.max_seconds.and_then(|it| i64::try_from(it * 1000).ok());
+        limit.is_some_and(|it| it <= used)
+    }
+
+    fn lap(&mut self, part: Part) {
+        self.watch.lap(part, (self.desk.clock)());
     }
 }

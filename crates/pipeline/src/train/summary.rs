@@ -2,10 +2,11 @@
 //! time, so a cached training tells the same story as the first.
 
 use karat_core::{
-    Digest, Environment, Exit, Failure, LabelPlan, RunId, Task, UpdateRecord, plan::Encoding,
-    summary::TrainSummary,
+    Digest, Environment, Exit, Failure, LabelPlan, RunId, Task, UpdateRecord, metric::Metric,
+    plan::Encoding, summary::TrainSummary,
 };
 use karat_store::VersionRecord;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ENVIRONMENT;
@@ -25,12 +26,10 @@ pub(super) fn summary(
 ) -> Result<TrainSummary, Failure> {
     let updates = read_log(run, log)?;
     let losses: Vec<[f64; 2]> = updates.iter().map(|it| [it.update as f64, it.loss]).collect();
+    let learning_rates: Vec<[f64; 2]> =
+        updates.iter().map(|it| [it.update as f64, it.learning_rate]).collect();
     let stride = losses.len().div_ceil(CURVE_POINTS_MAX).max(1);
-    let losses: Vec<[f64; 2]> = losses.into_iter().step_by(stride).collect();
-    let eval_losses = metrics
-        .get("evaluations")
-        .and_then(|it| serde_json::from_value(it.clone()).ok())
-        .unwrap_or_default();
+    let thinned = |points: Vec<[f64; 2]>| points.into_iter().step_by(stride).collect();
     let features = manifest
         .plan
         .features
@@ -62,8 +61,16 @@ pub(super) fn summary(
         device: manifest.device.clone(),
         environment: environment(metrics),
         seed: manifest.spec.seed,
-        losses,
-        eval_losses,
+        losses: thinned(losses),
+        eval_losses: part(metrics, "evaluations").unwrap_or_default(),
+        learning_rates: thinned(learning_rates),
+        eval_metric: Some(match manifest.plan.label.task() {
+            Task::Binary | Task::Multiclass => Metric::Accuracy,
+            Task::Regression => Metric::R2,
+        }),
+        eval_metrics: part(metrics, "eval_values").unwrap_or_default(),
+        ended_early: part(metrics, "ended_early"),
+        cost: part(metrics, "cost"),
     })
 }
 
@@ -87,6 +94,11 @@ pub(crate) fn read_log(run: &RunId, log: &[u8]) -> Result<Vec<UpdateRecord>, Fai
             })
         })
         .collect()
+}
+
+/// One part of a record's metrics; a record that is older than it has none.
+fn part<T: DeserializeOwned>(metrics: &Value, name: &str) -> Option<T> {
+    serde_json::from_value(metrics.get(name)?.clone()).ok()
 }
 
 fn describe(encoding: &Encoding) -> String {

@@ -122,6 +122,7 @@ impl Bench {
             tool: self.tool.clone(),
             code: CodeVersion::default(),
             host: &Host::default,
+            peak_memory: &|| Some(123 << 20),
             actor: "tester".to_owned(),
         }
     }

@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod crash;
+mod limit;
 mod meddled;
 mod promotion;
 mod replay;

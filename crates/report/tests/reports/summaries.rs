@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use karat_core::{
     Digest, Environment, Finding, Host, Outcome, Tier, Verdict,
     metric::Metric,
-    summary::{CodeVersion, DataSummary, PromotionSummary, RunSummary, TrainSummary},
+    summary::{CodeVersion, DataSummary, PromotionSummary, RunSummary, TrainCost, TrainSummary},
     verdict::{Cell, Judged, Report, SliceCount},
 };
 
@@ -106,6 +106,27 @@ fn training() -> TrainSummary {
         seed: 7,
         losses: losses.collect(),
         eval_losses: vec![[200.0, 0.4402], [400.0, 0.4311], [600.0, 0.4318]],
+        learning_rates: (0..=60u32).map(|i| [f64::from(i) * 10.0, rate(f64::from(i))]).collect(),
+        eval_metric: Some(Metric::Accuracy),
+        eval_metrics: vec![[200.0, 0.7611], [400.0, 0.7702], [600.0, 0.7698]],
+        ended_early: Some("time was up (`train.max_time`) after 600 of 790 updates".to_owned()),
+        cost: Some(TrainCost {
+            n_updates: 600,
+            n_rows: 614_400,
+            parts: [
+                ("data wait", 0.3),
+                ("forward", 1.1),
+                ("backward", 2.2),
+                ("optimizer", 0.5),
+                ("other", 0.1),
+                ("evaluating", 0.4),
+            ]
+            .map(|(part, seconds)| (part.to_owned(), seconds))
+            .to_vec(),
+            peak_memory: Some(213 << 20),
+            operations_per_row: Some(579_078.0),
+            ceiling: Some(2.1e11),
+        }),
     }
 }
 
@@ -119,6 +140,11 @@ fn environment() -> Environment {
         host: Host { processor: Some("AMD EPYC 9R14".to_owned()), binary: Some(digest("binary")) },
         ..Environment::default()
     }
+}
+
+/// Warm-up to 0.001, then a straight line down.
+fn rate(i: f64) -> f64 {
+    0.001 * (i / 6.0).min(1.0 - (i - 6.0) / 60.0)
 }
 
 fn verdict() -> Verdict {

@@ -62,7 +62,7 @@ fn commit_work(store: &Store) -> Result<(), StoreError> {
     )?;
     store.prune_checkpoints(&handle.id, 1, 0)?;
     let mut log = crate::RunLog::open(store, &handle.id)?;
-    log.note_evaluation(20, 0.4);
+    log.note_evaluation(20, 0.4, 0.8);
     log.flush()?;
     let outputs = [("model.safetensors".to_owned(), store.put_bytes(b"better weights")?)];
     store.finish_run(&handle, &super::end(outputs.into()), NOW)

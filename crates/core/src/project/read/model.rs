@@ -2,7 +2,7 @@
 
 use super::{Within, blocks, train::RawTrain};
 use crate::{
-    Document, Failure, nearest,
+    Document, Failure,
     project::{HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, ModelSpec},
 };
 
@@ -12,26 +12,21 @@ const MODELS: &[&str] = &["linear", "mlp", "resmlp", "ft_transformer"];
 /// The architecture that `[train]` describes.
 pub(super) fn model(document: &Document, raw: &RawTrain) -> Result<ModelSpec, Failure> {
     let kind = raw.model.as_deref().unwrap_or("mlp");
-    if !MODELS.contains(&kind) {
-        let known = nearest(kind, MODELS.iter().copied()).join("`, `");
-        return Err(document
-            .refuse("train.model", format!("`train.model` is `{kind}`: known are `{known}`")));
-    }
-    // Key, whether it is given, the models that know it.
-    for (key, is_given, models) in [
-        ("hidden", raw.hidden.is_some(), &["mlp"][..]),
-        ("embedding_max", raw.embedding_max.is_some(), &["mlp", "resmlp"]),
-        ("width", raw.width.is_some(), &["resmlp", "ft_transformer"]),
-        ("blocks", raw.blocks.is_some(), &["resmlp", "ft_transformer"]),
-        ("heads", raw.heads.is_some(), &["ft_transformer"]),
-        ("expansion", raw.expansion.is_some(), &["resmlp", "ft_transformer"]),
-        ("dropout", raw.dropout.is_some(), &["mlp", "resmlp", "ft_transformer"]),
-    ] {
-        if is_given && !models.contains(&kind) {
-            let key = format!("train.{key}");
-            return Err(document.refuse(&key, format!("`{key}` has no meaning for model `{kind}`")));
-        }
-    }
+    let within = Within(document);
+    within.one_of("train.model", kind, MODELS)?;
+    within.known_to(
+        &format!("model `{kind}`"),
+        kind,
+        &[
+            ("hidden", raw.hidden.is_some(), &["mlp"]),
+            ("embedding_max", raw.embedding_max.is_some(), &["mlp", "resmlp"]),
+            ("width", raw.width.is_some(), &["resmlp", "ft_transformer"]),
+            ("blocks", raw.blocks.is_some(), &["resmlp", "ft_transformer"]),
+            ("heads", raw.heads.is_some(), &["ft_transformer"]),
+            ("expansion", raw.expansion.is_some(), &["resmlp", "ft_transformer"]),
+            ("dropout", raw.dropout.is_some(), &["mlp", "resmlp", "ft_transformer"]),
+        ],
+    )?;
     match kind {
         "linear" => Ok(ModelSpec::Linear),
         "resmlp" => blocks::res_mlp(document, raw),

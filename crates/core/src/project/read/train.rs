@@ -4,19 +4,42 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Within, model::model, parse_name};
+use super::{
+    Within,
+    model::model,
+    optimizer::{optimizer, schedule},
+    parse_name, preset,
+};
 use crate::{
     Document, Failure, Name, nearest,
     project::{
         BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, DatasetSpec, EPOCHS_MAX, EarlyStopping,
-        Precision, THREADS_MAX, Task, TrainSpec,
+        MAX_TIME_SECONDS, NO_DECAY_MAX, Precision, Sampling, THREADS_MAX, Task, TrainSpec,
     },
+    time::parse_seconds,
 };
 
-/// The `[train]` table, key for key. The keys of a model's size are read in `model`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawTrain {
+/// Declares the `[train]` table, key for key, and how a preset fills what is not given: no key can be forgotten there.
+macro_rules! raw_train {
+    ($($visibility:vis $key:ident: $ty:ty,)*) => {
+        /// The `[train]` table, key for key. The keys of a model's size are read in `model`.
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct RawTrain {
+            $($visibility $key: $ty,)*
+        }
+
+        impl RawTrain {
+            /// Each key, or that of `preset`.
+            pub(super) fn or(self, preset: Self) -> Self {
+                Self { $($key: self.$key.or(preset.$key),)* }
+            }
+        }
+    };
+}
+
+raw_train! {
+    pub(super) preset: Option<String>,
     dataset: Option<String>,
     name: Option<String>,
     pub(super) model: Option<String>,
@@ -34,12 +57,26 @@ pub(super) struct RawTrain {
     epochs: Option<u32>,
     batch_size: Option<u32>,
     accumulate: Option<u32>,
-    learning_rate: Option<f64>,
-    warmup: Option<f64>,
-    learning_rate_final: Option<f64>,
-    weight_decay: Option<f64>,
+    pub(super) optimizer: Option<String>,
+    pub(super) momentum: Option<f64>,
+    pub(super) nesterov: Option<bool>,
+    pub(super) betas: Option<[f64; 2]>,
+    pub(super) epsilon: Option<f64>,
+    pub(super) learning_rate: Option<f64>,
+    pub(super) schedule: Option<String>,
+    pub(super) warmup: Option<f64>,
+    pub(super) learning_rate_final: Option<f64>,
+    pub(super) step_epochs: Option<u32>,
+    pub(super) step_factor: Option<f64>,
+    pub(super) weight_decay: Option<f64>,
+    no_decay: Option<Vec<String>>,
     clip_norm: Option<f64>,
+    ema: Option<f64>,
+    label_smoothing: Option<f64>,
     class_weights: Option<RawClassWeights>,
+    sampling: Option<String>,
+    evaluate_every: Option<u64>,
+    max_time: Option<String>,
     early_stopping: Option<u32>,
     non_finite_max: Option<u32>,
     split_train: Option<String>,
@@ -47,6 +84,21 @@ pub(super) struct RawTrain {
     checkpoint: Option<RawCheckpoint>,
     device: Option<String>,
     threads: Option<usize>,
+}
+
+impl RawTrain {
+    /// Drops what was chosen for this table's optimizer.
+    pub(super) fn forget_optimizer(&mut self) {
+        (self.optimizer, self.momentum, self.nesterov) = (None, None, None);
+        (self.betas, self.epsilon) = (None, None);
+        (self.learning_rate, self.weight_decay) = (None, None);
+    }
+
+    /// Drops what was chosen for this table's schedule.
+    pub(super) fn forget_schedule(&mut self) {
+        (self.schedule, self.warmup, self.learning_rate_final) = (None, None, None);
+        (self.step_epochs, self.step_factor) = (None, None);
+    }
 }
 
 /// `"none"`, `"balanced"` or a table of weights by class.
@@ -112,6 +164,7 @@ pub(super) fn train(
             format!("`train.dataset` names `{dataset}`: known are `{}`", known.join("`, `")),
         ));
     }
+    let raw = preset::filled(document, raw)?;
     let model = model(document, &raw)?;
     let batch_size = raw.batch_size.unwrap_or(1024);
     within.whole("train.batch_size", u64::from(batch_size), 1, u64::from(BATCH_SIZE_MAX))?;
@@ -119,14 +172,42 @@ pub(super) fn train(
     within.whole("train.epochs", u64::from(epochs), 1, u64::from(EPOCHS_MAX))?;
     let accumulate = raw.accumulate.unwrap_or(1);
     within.whole("train.accumulate", u64::from(accumulate), 1, u64::from(batch_size))?;
-    let learning_rate = raw.learning_rate.unwrap_or(1e-3);
-    within.number("train.learning_rate", learning_rate, 1e-12, 1e3)?;
-    let warmup = raw.warmup.unwrap_or(0.05);
-    within.share("train.warmup", warmup, false)?;
-    let learning_rate_final = raw.learning_rate_final.unwrap_or(0.0);
-    within.share("train.learning_rate_final", learning_rate_final, true)?;
-    let weight_decay = raw.weight_decay.unwrap_or(0.01);
-    within.number("train.weight_decay", weight_decay, 0.0, 1e3)?;
+    let (optimizer, learning_rate, weight_decay) = optimizer(document, &raw)?;
+    let (schedule, warmup, learning_rate_final) = schedule(document, &raw, epochs)?;
+    let no_decay = raw.no_decay.unwrap_or_default();
+    within.whole("train.no_decay", no_decay.len() as u64, 0, NO_DECAY_MAX as u64)?;
+    let ema = raw.ema.unwrap_or(0.0);
+    within.share("train.ema", ema, false)?;
+    let label_smoothing = raw.label_smoothing.unwrap_or(0.0);
+    within.share("train.label_smoothing", label_smoothing, false)?;
+    let class_weights = raw.class_weights.map_or(ClassWeights::None, |it| it.0);
+    let sampling = match raw.sampling.as_deref().unwrap_or("uniform") {
+        "balanced" => Sampling::Balanced,
+        "weight" => Sampling::Weight,
+        word => {
+            within.one_of("train.sampling", word, &["uniform", "balanced", "weight"])?;
+            Sampling::Uniform
+        }
+    };
+    if sampling == Sampling::Balanced && class_weights == ClassWeights::Balanced {
+        return Err(document.refuse(
+            "train.sampling",
+            "`train.sampling` and `train.class_weights` are both `balanced`: together they favour rare classes twice",
+        ));
+    }
+    let max_seconds = match &raw.max_time {
+        None => None,
+        Some(text) => Some(
+            parse_seconds(text).filter(|it| (1..=MAX_TIME_SECONDS).contains(it)).ok_or_else(
+                || {
+                    document.refuse(
+                        "train.max_time",
+                        format!("`train.max_time` is `{text}`, must be a time like `90s`, `20m` or `1h30m`, at least 1 s and at most 365 days"),
+                    )
+                },
+            )?,
+        ),
+    };
     let clip_norm = raw.clip_norm.unwrap_or(1.0);
     within.number("train.clip_norm", clip_norm, 0.0, 1e9)?;
     let patience = raw.early_stopping.unwrap_or(0);
@@ -165,12 +246,20 @@ pub(super) fn train(
         epochs,
         batch_size,
         accumulate,
+        optimizer,
         learning_rate,
+        schedule,
         warmup,
         learning_rate_final,
         weight_decay,
+        no_decay,
         clip_norm,
-        class_weights: raw.class_weights.map_or(ClassWeights::None, |it| it.0),
+        ema: (0.0 < ema).then_some(ema),
+        label_smoothing,
+        class_weights,
+        sampling,
+        evaluate_every: raw.evaluate_every.unwrap_or(0),
+        max_seconds,
         early_stopping: (0 < patience).then_some(EarlyStopping { patience }),
         non_finite_max: raw.non_finite_max.unwrap_or(0),
         split_train: split("train.split_train", raw.split_train, "train")?,
