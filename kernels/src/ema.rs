@@ -41,11 +41,21 @@ mod op {
     /// The average after one more look at `p`. In place where `e` is the only owner.
     #[must_use]
     pub fn ema(e: Tensor<1>, p: Tensor<1>, decay: f64) -> Tensor<1> {
+        #[cfg(feature = "gpu")]
+        if e.clone().try_into_primitive::<Flex>().is_err() {
+            return composed(e, p, decay);
+        }
         Tensor::from_dispatch(<Dispatch as EmaOps>::ema(
             e.into_dispatch(),
             p.into_dispatch(),
             decay,
         ))
+    }
+
+    /// On a GPU, for which there is no kernel: the same operations, one pass each.
+    #[cfg(feature = "gpu")]
+    fn composed(e: Tensor<1>, p: Tensor<1>, decay: f64) -> Tensor<1> {
+        e.clone() + (p - e).mul_scalar(1.0 - decay)
     }
 
     /// The average.

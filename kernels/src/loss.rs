@@ -120,6 +120,12 @@ mod op {
         w: Tensor<1>,
         total: f64,
     ) -> Tensor<1> {
+        #[cfg(feature = "gpu")]
+        if let Loss::Smoothed { share } = loss
+            && !is_on_cpu(&z)
+        {
+            return smoothed(share, z, y, w, total);
+        }
         Tensor::from_dispatch(<Dispatch as LossOps>::weighted_mean(
             loss,
             z.into_dispatch(),
@@ -127,6 +133,27 @@ mod op {
             w.into_dispatch(),
             total,
         ))
+    }
+
+    #[cfg(feature = "gpu")]
+    fn is_on_cpu(z: &Tensor<2>) -> bool {
+        let z = if z.is_autodiff() { z.clone().inner() } else { z.clone() };
+        z.try_into_primitive::<Flex>().is_ok()
+    }
+
+    /// On a GPU, whose kernel has no part for it: what [`crate::cross_entropy::smoothed`] adds, s · (z_c − mean z) a row, as
+    /// burn's operations.
+    #[cfg(feature = "gpu")]
+    fn smoothed(share: f64, z: Tensor<2>, y: Tensor<1>, w: Tensor<1>, total: f64) -> Tensor<1> {
+        let [_, n_classes] = z.dims();
+        let loss = weighted_mean(Loss::Multiclass, z.clone(), y.clone(), w.clone(), total);
+        let classes: Vec<f32> = (0..n_classes).map(|class| class as f32).collect();
+        let classes = Tensor::<2>::from_data(TensorData::new(classes, [1, n_classes]), &z.device());
+        let is_own = y.unsqueeze_dim::<2>(1).equal(classes).float();
+        let added = (z.clone() * is_own).sum_dim(1) - z.mean_dim(1);
+        let added = (added * w.unsqueeze_dim::<2>(1)).sum_dim(0).reshape([1]);
+        let share = if total.abs() <= 0.0 { 0.0 } else { share / total };
+        loss + added.mul_scalar(share)
     }
 
     /// The op as a user of tensors sees it.

@@ -91,12 +91,14 @@ impl Config {
         }
     }
 
-    /// Multiplications in the matrix products of one row's forward pass: what throughput is measured by.
+    /// Multiplications in the matrix products of one row's forward pass: what throughput is measured by. `None` where they
+    /// are not counted yet.
     #[must_use]
-    pub fn products_per_row(&self) -> u64 {
+    pub fn products_per_row(&self) -> Option<u64> {
         match self {
-            Self::Linear(config) => config.products_per_row(),
-            Self::Mlp(config) => config.products_per_row(),
+            Self::Linear(config) => Some(config.products_per_row()),
+            Self::Mlp(config) => Some(config.products_per_row()),
+            Self::ResMlp(_) | Self::FtTransformer(_) | Self::Cnn(_) | Self::ResNet(_) => None,
         }
     }
 

@@ -55,7 +55,7 @@ impl Engine for BurnEngine {
     }
 
     fn work(&self, spec: &TrainSpec, plan: &FeaturePlan) -> Option<Work> {
-        work::work(spec, plan).ok()
+        work::work(spec, plan)
     }
 
     fn train(

@@ -19,15 +19,13 @@ const SIDE: usize = 512;
 const N_ROWS: usize = 1024;
 const N_TRIES: usize = 5;
 
-/// The work of training on one row by `spec`, beside what the device does in one large product.
-pub(crate) fn work(spec: &TrainSpec, plan: &FeaturePlan) -> Result<Work, TrainError> {
-    let products = network::config(spec, plan).products_per_row() as f64;
-    let class = Class::of(&spec.device)
-        .map_err(|error| TrainError::Device { message: error.to_string() })?;
-    let threads = device::threads(spec.threads)
-        .map_err(|error| TrainError::Device { message: error.to_string() })?;
-    let ceiling = threads.install(|| ceiling(&class.open()))?;
-    Ok(Work { operations_per_row: 2.0 * PASSES * products, ceiling })
+/// The work of training on one row by `spec`, beside what the device does in one large product; nothing for a model whose
+/// products are not counted, or on a device that does not answer: training itself will say why.
+pub(crate) fn work(spec: &TrainSpec, plan: &FeaturePlan) -> Option<Work> {
+    let products = network::config(spec, plan).products_per_row()? as f64;
+    let device = Class::of(&spec.device).ok()?.open();
+    let ceiling = device::threads(spec.threads).ok()?.install(|| ceiling(&device)).ok()?;
+    Some(Work { operations_per_row: 2.0 * PASSES * products, ceiling })
 }
 
 /// Operations a second in the best of some products.

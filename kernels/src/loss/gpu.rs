@@ -48,7 +48,8 @@ impl LossWithGradient for CubeBackend {
         let (z, y, w, out) = (arg(&z), arg(&y), arg(&w), arg(&rows));
         match loss {
             Loss::Binary => binary::launch(&client, cubes, units, z, y, w, out, arg(&dz), share),
-            Loss::Multiclass => {
+            // What smoothing adds is not here: `weighted_mean` composes it.
+            Loss::Multiclass | Loss::Smoothed { .. } => {
                 let dz = arg(&dz);
                 multiclass::launch(
                     &client,
@@ -181,7 +182,12 @@ mod tests {
         uniform,
     };
 
-    const ALL: [(Loss, usize); 3] = [(Loss::Binary, 1), (Loss::Multiclass, 4), (Loss::Squared, 1)];
+    const ALL: [(Loss, usize); 4] = [
+        (Loss::Binary, 1),
+        (Loss::Multiclass, 4),
+        (Loss::Smoothed { share: 0.2 }, 4),
+        (Loss::Squared, 1),
+    ];
 
     /// The loss and the derivatives of `z`, on both devices.
     fn run(
@@ -209,7 +215,7 @@ mod tests {
                 let y: Vec<f32> = (0..n_rows)
                     .map(|row| match loss {
                         Loss::Binary => (row % 2) as f32,
-                        Loss::Multiclass => (row % n_outputs) as f32,
+                        Loss::Multiclass | Loss::Smoothed { .. } => (row % n_outputs) as f32,
                         Loss::Squared => row as f32 / 300.0,
                     })
                     .collect();
