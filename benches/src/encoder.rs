@@ -9,7 +9,10 @@ use karat_core::{
     rng::{Purpose, Stream},
     tensors::Writer,
 };
-use karat_kernels::activation::Activation;
+use karat_kernels::{
+    activation::Activation,
+    precision::{Precision, in_precision},
+};
 use karat_models::{
     Init, Parameter,
     encoder::{Config, Encoder, NormPlace, Tokens},
@@ -65,6 +68,17 @@ fn answer(encoder: &Encoder, tokens: &Tokens) -> Result<Vec<f32>, String> {
     found.try_into_vec().map_err(|error| format!("{error:?}"))
 }
 
+/// Sequences per second: the median over the passes of one turn.
+fn turn(encoder: &Encoder, tokens: &Tokens, precision: Precision) -> Result<f64, String> {
+    let mut seconds = Vec::new();
+    for _ in 0..PASSES {
+        let started = Instant::now();
+        in_precision(precision, || answer(encoder, tokens))?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    Ok(N_SEQUENCES as f64 / median(seconds))
+}
+
 /// Weights, tokens and our answer.
 fn file(config: &Config, x: &[f32], answer: &[f32]) -> Vec<u8> {
     let mut writer = Writer::new();
@@ -88,23 +102,20 @@ pub(crate) fn encoder(setup: &Setup) -> Result<Vec<Row>, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let path = folder.path().join("encoder.safetensors");
     std::fs::write(&path, file(&config, &x, &found)).map_err(|error| error.to_string())?;
-    drop((x, found));
+    let rounded = in_precision(Precision::Bf16, || answer(&encoder, &tokens))?;
+    let difference = found.iter().zip(&rounded).map(|(x, y)| (x - y).abs()).fold(0.0_f32, f32::max);
+    drop((x, found, rounded));
 
     let path = path.display().to_string();
     let arguments = ["--file", &path, "--seconds", "4"];
     let peers =
         [("PyTorch, inference mode", "encoder_torch.py"), ("ONNX Runtime", "encoder_ort.py")];
-    let mut ours = Vec::new();
+    let (mut ours, mut bf16) = (Vec::new(), Vec::new());
     let mut theirs: [Vec<f64>; 2] = Default::default();
     let mut last = [None, None];
     for _ in 0..TURNS {
-        let mut seconds = Vec::new();
-        for _ in 0..PASSES {
-            let started = Instant::now();
-            answer(&encoder, &tokens)?;
-            seconds.push(started.elapsed().as_secs_f64());
-        }
-        ours.push(N_SEQUENCES as f64 / median(seconds));
+        ours.push(turn(&encoder, &tokens, Precision::F32)?);
+        bf16.push(turn(&encoder, &tokens, Precision::Bf16)?);
         for (i, (_, script)) in peers.iter().enumerate() {
             if let Some(found) = peer(setup, script, &arguments)? {
                 theirs[i].push(number(&found, "sequences_per_s")?);
@@ -124,5 +135,14 @@ pub(crate) fn encoder(setup: &Setup) -> Result<Vec<Row>, String> {
             .unwrap_or_default(),
         details: json!({ "runs": ours, "peer_runs": theirs, "peer": last }),
     });
-    Ok(rows.collect())
+    let mut rows: Vec<Row> = rows.collect();
+    rows.push(Row {
+        job: "the same encoder in bf16, against f32",
+        unit: "seq/s",
+        ours: median(bf16.clone()),
+        peer: Some(("karat in f32".to_owned(), figure)),
+        remark: format!("largest difference {difference}"),
+        details: json!({ "runs": bf16 }),
+    });
+    Ok(rows)
 }
