@@ -50,7 +50,7 @@ pub struct Inputs {
     pub numeric: Tensor<2>,
     /// Rows × categories, I32, each below its slots.
     pub slots: Tensor<2, Int>,
-    /// Rows × channels × height × width, standardised; for models that read pictures.
+    /// Rows × channels × height × width, standardised by channel; absent where rows have no image.
     pub image: Option<Tensor<4>>,
 }
 
@@ -59,6 +59,20 @@ impl Inputs {
     /// them.
     fn channels_last(self) -> Tensor<4> {
         self.image.expect("rows with pictures").permute([0, 2, 3, 1])
+    }
+
+    /// Rows × (numbers, then pixels): what an architecture reads that sees an image as so many numbers.
+    pub(crate) fn flat(&self) -> Tensor<2> {
+        match &self.image {
+            None => self.numeric.clone(),
+            Some(image) => {
+                let pixels: Tensor<2> = image.clone().flatten(1, 3);
+                match self.numeric.dims()[1] {
+                    0 => pixels,
+                    _ => Tensor::cat(vec![self.numeric.clone(), pixels], 1),
+                }
+            }
+        }
     }
 }
 

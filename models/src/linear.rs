@@ -1,4 +1,4 @@
-//! `linear`: one linear layer over numbers and one-hot categories.
+//! `linear`: one linear layer over numbers, pixels and one-hot categories.
 //!
 //! y = numeric · W + b + Σ over categories of tableᵢ\[slotᵢ\]. A row of a table is what the one-hot column's weights would
 //! be, without the zeros being multiplied.
@@ -18,7 +18,7 @@ use crate::{Init, Inputs, Parameter, joined, parameter::Source};
 /// Its size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Numbers a row.
+    /// Numbers and pixels a row.
     pub n_numeric: usize,
     /// Slots of each category.
     pub cardinalities: Vec<usize>,
@@ -68,7 +68,7 @@ impl Linear {
         let [n_outputs] = self.bias.dims();
         // The numbers are left out of this look-up and go through the matrix instead.
         let none = inputs.numeric.clone().slice([0..n_rows, 0..0]);
-        let y = linear(inputs.numeric, self.weight.val(), self.bias.val(), Activation::Identity);
+        let y = linear(inputs.flat(), self.weight.val(), self.bias.val(), Activation::Identity);
         match joined(&self.tables) {
             None => y,
             Some((tables, layout)) => {

@@ -1,6 +1,6 @@
-//! `mlp`: categorical embeddings and numbers side by side, then fully connected layers with ReLU.
+//! `mlp`: categorical embeddings, numbers and pixels side by side, then fully connected layers with ReLU.
 //!
-//! x₀ = numeric ‖ embeddings; xᵢ₊₁ = dropout(relu(xᵢ·Wᵢ + bᵢ)); the last layer has neither ReLU nor dropout.
+//! x₀ = numeric ‖ pixels ‖ embeddings; xᵢ₊₁ = dropout(relu(xᵢ·Wᵢ + bᵢ)); the last layer has neither ReLU nor dropout.
 //!
 //! Paths: `embeddings.<i>` \[slots, width\], `layers.<i>.weight` \[inputs, outputs\], `layers.<i>.bias` \[outputs\].
 //!
@@ -22,7 +22,7 @@ use crate::{Inputs, Noise, Parameter, joined, layer::Layer, parameter::Source};
 /// Its size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Numbers a row.
+    /// Numbers and pixels a row.
     pub n_numeric: usize,
     /// Slots of each category.
     pub cardinalities: Vec<usize>,
@@ -80,8 +80,8 @@ pub struct Mlp {
 impl Mlp {
     pub(crate) fn forward(&self, inputs: Inputs, noise: Noise<'_>) -> Tensor<2> {
         let mut x = match joined(&self.embeddings) {
-            Some((tables, layout)) => table_input(inputs.numeric, inputs.slots, tables, &layout),
-            None => inputs.numeric,
+            Some((tables, layout)) => table_input(inputs.flat(), inputs.slots, tables, &layout),
+            None => inputs.flat(),
         };
         for (i, layer) in self.layers.iter().enumerate() {
             let is_hidden = i + 1 < self.layers.len();
@@ -146,5 +146,38 @@ mod tests {
                 "layers.2.bias",
             ],
         );
+    }
+
+    /// Two pixels of an image are worth two numbers.
+    #[test]
+    fn an_image_is_so_many_numbers() {
+        use burn::tensor::{DType, Device, Tensor, TensorData};
+
+        let device = Device::flex();
+        let model = config(0.0).build(&device, &mut testing::draw);
+        let slots =
+            || Tensor::from_data(TensorData::new(vec![1, 3], [2, 1]), (&device, DType::I32));
+        let numbers = vec![0.5_f32, -1.0, 2.0, 0.25];
+        let answer = |inputs| model.forward(inputs, None).into_data();
+        let plain = answer(crate::Inputs {
+            numeric: Tensor::from_data(TensorData::new(numbers.clone(), [2, 2]), &device),
+            slots: slots(),
+            image: None,
+        });
+        let image = answer(crate::Inputs {
+            numeric: Tensor::zeros([2, 0], &device),
+            slots: slots(),
+            image: Some(Tensor::from_data(TensorData::new(numbers, [2, 1, 1, 2]), &device)),
+        });
+        let both = answer(crate::Inputs {
+            numeric: Tensor::from_data(TensorData::new(vec![0.5_f32, 2.0], [2, 1]), &device),
+            slots: slots(),
+            image: Some(Tensor::from_data(
+                TensorData::new(vec![-1.0_f32, 0.25], [2, 1, 1, 1]),
+                &device,
+            )),
+        });
+        assert_eq!(plain, image);
+        assert_eq!(plain, both);
     }
 }

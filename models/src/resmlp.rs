@@ -1,7 +1,8 @@
-//! `resmlp`: categorical embeddings and numbers side by side, then residual blocks: the ResNet of Gorishniy et al. 2021,
-//! "Revisiting Deep Learning Models for Tabular Data".
+//! `resmlp`: categorical embeddings, numbers and pixels side by side, then residual blocks: the ResNet of Gorishniy et al.
+//! 2021, "Revisiting Deep Learning Models for Tabular Data".
 //!
-//! x₀ = (numeric ‖ embeddings) · W + b; xᵢ₊₁ = xᵢ + dropout(relu(norm(xᵢ) · W₁ + b₁)) · W₂ + b₂; y = relu(norm(x)) · W + b.
+//! x₀ = (numeric ‖ pixels ‖ embeddings) · W + b; xᵢ₊₁ = xᵢ + dropout(relu(norm(xᵢ) · W₁ + b₁)) · W₂ + b₂;
+//! y = relu(norm(x)) · W + b.
 //!
 //! The norm is a layer norm where the paper has a batch norm: a batch norm makes a row's score depend, while training, on the
 //! rows that happen to be beside it, and needs running statistics that two micro-batches would count differently. With a
@@ -32,7 +33,7 @@ use crate::{
 /// Its size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Numbers a row.
+    /// Numbers and pixels a row.
     pub n_numeric: usize,
     /// Slots of each category.
     pub cardinalities: Vec<usize>,
@@ -112,8 +113,8 @@ struct Block {
 impl ResMlp {
     pub(crate) fn forward(&self, inputs: Inputs, noise: Noise<'_>) -> Tensor<2> {
         let x = match joined(&self.embeddings) {
-            Some((tables, layout)) => table_input(inputs.numeric, inputs.slots, tables, &layout),
-            None => inputs.numeric,
+            Some((tables, layout)) => table_input(inputs.flat(), inputs.slots, tables, &layout),
+            None => inputs.flat(),
         };
         let mut x = self.input.forward(x, Activation::Identity);
         for (i, block) in self.blocks.iter().enumerate() {

@@ -9,10 +9,15 @@ pub struct Batch {
     pub n_numeric: usize,
     /// Slots per row.
     pub n_categorical: usize,
+    /// Bytes of image per row.
+    pub n_pixels: usize,
     /// `[n_rows × n_numeric]`.
     pub numeric: Vec<f32>,
     /// `[n_rows × n_categorical]`, each below its feature's cardinality.
     pub categorical: Vec<u32>,
+    /// `[n_rows × channels × height × width]`, as bytes: an image is standardised where it is used, so that rows in
+    /// memory take a quarter of the room.
+    pub pixels: Vec<u8>,
     /// `[n_rows]` in the plan's units (class index, or standardised); NaN where missing. Empty when not asked for.
     pub label: Vec<f32>,
     /// `[n_rows]`, or empty when every row weighs 1.
@@ -20,7 +25,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch of this width.
+    /// An empty batch of this width, without images.
     #[must_use]
     pub fn new(n_numeric: usize, n_categorical: usize) -> Self {
         Self { n_numeric, n_categorical, ..Self::default() }
@@ -31,6 +36,7 @@ impl Batch {
         self.n_rows = 0;
         self.numeric.clear();
         self.categorical.clear();
+        self.pixels.clear();
         self.label.clear();
         self.weight.clear();
     }
@@ -44,6 +50,7 @@ impl Batch {
             builder.field(&part.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
         }
         builder.field(&self.categorical.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+        builder.field(&self.pixels);
         builder.finish()
     }
 }

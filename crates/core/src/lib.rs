@@ -14,6 +14,7 @@ pub mod event;
 pub mod exit;
 pub mod finding;
 pub mod id;
+pub mod image;
 pub mod metric;
 pub mod plan;
 pub mod policy;
@@ -39,7 +40,8 @@ pub use event::{Event, Observer, Step, UpdateRecord};
 pub use exit::Exit;
 pub use finding::{Finding, Outcome};
 pub use id::{ModelRef, Name, ParseNameError, RunId, Which};
-pub use plan::{Encoding, Feature, FeaturePlan, LabelPlan};
+pub use image::{ImageFormat, ImageShape};
+pub use plan::{Encoding, Feature, FeaturePlan, ImagePlan, LabelPlan};
 pub use profile::Profile;
 pub use project::{
     CheckLevel, CheckSetting, ClassWeights, DatasetSpec, ModelSpec, Precision, Project, ScoreSpec,

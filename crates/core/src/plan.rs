@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnType, Task};
+use crate::{Batch, ColumnType, ImageShape, Task};
 
 /// Vocabulary slot of a missing value.
 pub const SLOT_MISSING: u32 = 0;
@@ -23,6 +23,46 @@ pub struct FeaturePlan {
     pub label: LabelPlan,
     /// Column with row weights, if any.
     pub weight: Option<String>,
+    /// The image of a row, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImagePlan>,
+}
+
+/// The image column: a pixel p of channel c becomes (p / 255 − mean\[c\]) / std\[c\].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImagePlan {
+    /// Column in the files.
+    pub column: String,
+    /// 1 grey, 3 red, green, blue.
+    pub channels: u32,
+    /// Rows of pixels.
+    pub height: u32,
+    /// Pixels of a row.
+    pub width: u32,
+    /// Mean of each channel over the training images, 0 to 1.
+    pub mean: Vec<f64>,
+    /// Population standard deviation of each channel, 1 for a constant one.
+    pub std: Vec<f64>,
+}
+
+impl ImagePlan {
+    /// What every image is.
+    #[must_use]
+    pub const fn shape(&self) -> ImageShape {
+        ImageShape { channels: self.channels, height: self.height, width: self.width }
+    }
+
+    /// Why no rows can follow this plan, if none can: one that was written by hand.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let n = self.channels as usize;
+        let scales = self.mean.iter().chain(&self.std);
+        if self.mean.len() != n || self.std.len() != n || scales.into_iter().any(|x| !x.is_finite())
+        {
+            return Some(format!("{n} channels need as many finite means and deviations"));
+        }
+        self.shape().refusal()
+    }
 }
 
 /// One source column and what it becomes.
@@ -149,6 +189,19 @@ impl FeaturePlan {
     #[must_use]
     pub fn n_categorical(&self) -> usize {
         self.cardinalities().len()
+    }
+
+    /// Bytes per row in [`crate::Batch::pixels`].
+    #[must_use]
+    pub fn n_pixels(&self) -> usize {
+        self.image.as_ref().map_or(0, |image| image.shape().n_bytes())
+    }
+
+    /// A batch without rows, as wide as this plan.
+    #[must_use]
+    pub fn empty_batch(&self) -> Batch {
+        let n_pixels = self.n_pixels();
+        Batch { n_pixels, ..Batch::new(self.n_numeric(), self.n_categorical()) }
     }
 
     /// Slots of each categorical feature, in order, with the two special ones.

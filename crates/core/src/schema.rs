@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Exit, Failure, nearest};
+use crate::{Document, Exit, Failure, ImageFormat, ImageShape, nearest};
 
 /// Columns of one dataset.
 pub const COLUMNS_MAX: usize = 10_000;
@@ -24,6 +24,8 @@ pub enum ColumnType {
     Text,
     /// A point in time (dates are times at midnight UTC).
     Time,
+    /// Pictures, all of one size.
+    Image,
 }
 
 impl ColumnType {
@@ -36,6 +38,7 @@ impl ColumnType {
             Self::Float => "float",
             Self::Text => "text",
             Self::Time => "time",
+            Self::Image => "image",
         }
     }
 }
@@ -70,6 +73,8 @@ pub enum FeatureKind {
     Categorical,
     /// Split into date parts.
     Date,
+    /// Its pixels, standardised by channel.
+    Image,
 }
 
 /// One column.
@@ -108,6 +113,15 @@ pub struct Column {
     /// No value may occur twice.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unique: bool,
+    /// Height and width that every image must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<[u32; 2]>,
+    /// Channels that every image is read as: 1 grey, 3 colour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u32>,
+    /// The cells are pixels (rows of pixels of channels), not PNG or JPEG files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
 }
 
 impl Column {
@@ -126,6 +140,9 @@ impl Column {
             max: None,
             domain: None,
             unique: false,
+            size: None,
+            channels: None,
+            raw: false,
         }
     }
 
@@ -136,7 +153,16 @@ impl Column {
             ColumnType::Bool | ColumnType::Text => FeatureKind::Categorical,
             ColumnType::Int | ColumnType::Float => FeatureKind::Numeric,
             ColumnType::Time => FeatureKind::Date,
+            ColumnType::Image => FeatureKind::Image,
         })
+    }
+
+    /// How its images are to be read; `None` for a column of another type.
+    #[must_use]
+    pub fn image(&self) -> Option<ImageFormat> {
+        let ([height, width], channels) = (self.size?, self.channels?);
+        let shape = ImageShape { channels, height, width };
+        (self.ty == ColumnType::Image).then_some(ImageFormat { shape, is_raw: self.raw })
     }
 
     /// Whether the column is part of the row's key.
@@ -174,6 +200,12 @@ impl Schema {
     #[must_use]
     pub fn label(&self) -> Option<&Column> {
         self.columns.iter().find(|it| it.role == Role::Label)
+    }
+
+    /// The feature column that holds images, if there is one.
+    #[must_use]
+    pub fn image(&self) -> Option<&Column> {
+        self.features().find(|it| it.ty == ColumnType::Image)
     }
 
     /// The feature columns, in order.
@@ -252,8 +284,20 @@ fn validate(document: &Document, schema: &Schema) -> Result<(), Failure> {
             ));
         }
     }
+    let images: Vec<&str> = schema
+        .features()
+        .filter(|it| it.ty == ColumnType::Image)
+        .map(|it| it.name.as_str())
+        .collect();
+    if let [first, second, ..] = images[..] {
+        return Err(document.refuse(
+            &format!("column.{second}.type"),
+            format!("columns `{first}` and `{second}` both hold images, at most one feature may"),
+        ));
+    }
     for column in &schema.columns {
         let key = format!("column.{}", column.name);
+        validate_image(document, &key, column)?;
         if column.known_after && column.role == Role::Feature {
             // Left to the check `leak.after`, so that the report shows it beside every other finding.
             continue;
@@ -273,7 +317,7 @@ fn validate(document: &Document, schema: &Schema) -> Result<(), Failure> {
                 .refuse(&format!("{key}.min"), format!("`{key}`: min {min} is above max {max}")));
         }
         if (column.min.is_some() || column.max.is_some())
-            && matches!(column.ty, ColumnType::Text | ColumnType::Bool)
+            && matches!(column.ty, ColumnType::Text | ColumnType::Bool | ColumnType::Image)
         {
             return Err(document.refuse(
                 &key,
@@ -291,6 +335,47 @@ fn validate(document: &Document, schema: &Schema) -> Result<(), Failure> {
             &format!("{key}.type"),
             format!("`{key}` has type `{}`, its role needs {wanted}", column.ty.word()),
         ));
+    }
+    Ok(())
+}
+
+/// What only an image column has, and what it cannot have.
+fn validate_image(document: &Document, key: &str, column: &Column) -> Result<(), Failure> {
+    let refuse =
+        |part: &str, message: String| Err(document.refuse(&format!("{key}{part}"), message));
+    if column.ty != ColumnType::Image {
+        if column.size.is_some() || column.channels.is_some() || column.raw {
+            return refuse(
+                "",
+                format!(
+                    "`{key}`: size, channels and raw have no meaning for type `{}`",
+                    column.ty.word()
+                ),
+            );
+        }
+        return match column.kind {
+            Some(FeatureKind::Image) => {
+                refuse(".kind", format!("`{key}`: kind `image` needs type `image`"))
+            }
+            _ => Ok(()),
+        };
+    }
+    let Some(format) = column.image() else {
+        return refuse(
+            "",
+            format!(
+                "`{key}`: an image column needs `size = [HEIGHT, WIDTH]` and `channels = 1` or `3`"
+            ),
+        );
+    };
+    if let Some(reason) = format.shape.refusal() {
+        return refuse(".size", format!("`{key}`: {reason}"));
+    }
+    if !matches!(column.role, Role::Feature | Role::Ignore) || column.key {
+        return refuse(".role", format!("`{key}`: an image is a feature or ignored, nothing else"));
+    }
+    if column.domain.is_some() || column.kind.is_some_and(|it| it != FeatureKind::Image) {
+        return refuse("", format!("`{key}`: domain and kind have no meaning for type `image`"));
     }
     Ok(())
 }
@@ -331,6 +416,45 @@ mod tests {
             read(&Document::parse("schema.toml", text.as_str()).expect("valid")).expect("valid");
         assert_eq!(again, schema);
         assert_eq!(again.digest(), schema.digest());
+    }
+
+    #[test]
+    fn an_image_column_says_its_size_and_keeps_it() {
+        let text = "version = 1\n[column.picture]\ntype = \"image\"\nrole = \"feature\"\nsize = [28, 20]\nchannels = 3\n";
+        let schema = read(&Document::parse("schema.toml", text).expect("valid")).expect("valid");
+        let format = schema.image().and_then(Column::image).expect("an image column");
+        assert_eq!((format.shape.to_string().as_str(), format.is_raw), ("28 × 20 colour", false));
+        assert_eq!(format.shape.n_bytes(), 3 * 28 * 20);
+        let again = schema.to_toml();
+        let again = read(&Document::parse("schema.toml", again.as_str()).expect("valid"));
+        assert_eq!(again.expect("valid"), schema);
+    }
+
+    #[test]
+    fn an_image_column_that_cannot_be_is_refused() {
+        let good = "type = \"image\"\nrole = \"feature\"\nsize = [28, 20]\nchannels = 3\n";
+        for (from, to) in [
+            ("size = [28, 20]\n", ""),
+            ("channels = 3\n", ""),
+            ("channels = 3", "channels = 4"),
+            ("[28, 20]", "[0, 20]"),
+            ("[28, 20]", "[28, 20000]"),
+            ("[28, 20]", "[8000, 8000]"),
+            ("\"feature\"", "\"label\""),
+            ("\"feature\"", "\"feature\"\nkey = true"),
+            ("\"feature\"", "\"feature\"\nkind = \"numeric\""),
+            ("\"feature\"", "\"feature\"\nmin = 0"),
+            ("\"image\"", "\"text\""),
+        ] {
+            assert!(good.contains(from), "{from}");
+            let text = format!("version = 1\n[column.p]\n{}", good.replacen(from, to, 1));
+            let document = Document::parse("schema.toml", text).expect("valid TOML");
+            let failure = read(&document).expect_err(to);
+            assert_eq!(failure.code.as_str(), "spec-invalid", "{to}: {failure}");
+        }
+        let two = format!("version = 1\n[column.p]\n{good}[column.q]\n{good}");
+        let failure = read(&Document::parse("s.toml", two).expect("valid TOML")).expect_err("two");
+        assert!(failure.message.contains("`p` and `q`"), "{failure}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use karat_core::{Batch, FeaturePlan};
+use karat_core::{Batch, FeaturePlan, ImagePlan};
 use karat_models::Inputs;
 
 use crate::error::TrainError;
@@ -13,25 +13,72 @@ use crate::error::TrainError;
 pub(crate) struct Shape {
     n_numeric: usize,
     cardinalities: Vec<u32>,
+    image: Option<Image>,
+}
+
+/// What the image of a row must be, and what its bytes become.
+#[derive(Clone, Debug)]
+struct Image {
+    channels: usize,
+    height: usize,
+    width: usize,
+    /// The number that byte `b` of channel `c` becomes, at `256 · c + b`: a byte has no more than 256 values.
+    numbers: Vec<f32>,
+}
+
+impl Image {
+    fn of(plan: &ImagePlan) -> Self {
+        let channels = plan.channels as usize;
+        let number = |c: usize, b: usize| (b as f64 / 255.0 - plan.mean[c]) / plan.std[c];
+        Self {
+            channels,
+            height: plan.height as usize,
+            width: plan.width as usize,
+            numbers: (0..256 * channels).map(|i| number(i / 256, i % 256) as f32).collect(),
+        }
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// `pixels` of `n` rows as numbers of the plan.
+    fn tensor(&self, pixels: &[u8], n: usize, device: &Device) -> Tensor<4> {
+        let planes = pixels.chunks_exact(self.height * self.width).enumerate();
+        let mut standardised = Vec::with_capacity(pixels.len());
+        for (at, plane) in planes {
+            let numbers = &self.numbers[256 * (at % self.channels)..][..256];
+            standardised.extend(plane.iter().map(|byte| numbers[usize::from(*byte)]));
+        }
+        let shape = [n, self.channels, self.height, self.width];
+        Tensor::from_data(TensorData::new(standardised, shape), device)
+    }
 }
 
 impl Shape {
     pub(crate) fn of(plan: &FeaturePlan) -> Self {
-        Self { n_numeric: plan.n_numeric(), cardinalities: plan.cardinalities() }
+        Self {
+            n_numeric: plan.n_numeric(),
+            cardinalities: plan.cardinalities(),
+            image: plan.image.as_ref().map(Image::of),
+        }
     }
 
     /// An empty batch of this shape.
     pub(crate) fn empty(&self) -> Batch {
-        Batch::new(self.n_numeric, self.cardinalities.len())
+        let n_pixels = self.image.as_ref().map_or(0, Image::n_bytes);
+        Batch { n_pixels, ..Batch::new(self.n_numeric, self.cardinalities.len()) }
     }
 
     /// Refuses a batch that does not fit. A batch without labels fits when `wants_labels` is false.
     pub(crate) fn check(&self, batch: &Batch, wants_labels: bool) -> Result<(), TrainError> {
         let refuse = |fact: String| Err(TrainError::Batch { fact });
         let (n, n_categorical) = (batch.n_rows, self.cardinalities.len());
+        let n_pixels = self.image.as_ref().map_or(0, Image::n_bytes);
         for (what, found, expected) in [
             ("numbers", batch.numeric.len(), n * self.n_numeric),
             ("slots", batch.categorical.len(), n * n_categorical),
+            ("bytes of images", batch.pixels.len(), n * n_pixels),
         ] {
             if found != expected {
                 return refuse(format!("{found} {what} for {n} rows, the plan has {expected}"));
@@ -70,7 +117,10 @@ impl Shape {
                 TensorData::new(slots, [n, n_categorical]),
                 (device, DType::I32),
             ),
-            image: None,
+            image: self
+                .image
+                .as_ref()
+                .map(|image| image.tensor(&batch.pixels[part(image.n_bytes())], n, device)),
         }
     }
 }
@@ -95,9 +145,10 @@ pub(crate) fn row_weights(batch: &Batch, class_weights: &[f64]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use karat_core::Batch;
+    use burn::tensor::Device;
+    use karat_core::{Batch, ImagePlan};
 
-    use super::{Shape, row_weights};
+    use super::{Image, Shape, row_weights};
 
     fn batch() -> Batch {
         Batch {
@@ -107,13 +158,13 @@ mod tests {
             numeric: vec![1.0, 2.0],
             categorical: vec![0, 3],
             label: vec![0.0, 1.0],
-            weight: vec![],
+            ..Batch::default()
         }
     }
 
     #[test]
     fn a_batch_that_does_not_fit_is_refused_before_a_kernel_sees_it() {
-        let shape = Shape { n_numeric: 1, cardinalities: vec![4] };
+        let shape = Shape { n_numeric: 1, cardinalities: vec![4], image: None };
         shape.check(&batch(), true).expect("fits");
         for change in [
             |batch: &mut Batch| batch.n_rows = 3,
@@ -121,12 +172,39 @@ mod tests {
             |batch: &mut Batch| batch.categorical[1] = 4,
             |batch: &mut Batch| batch.label.clear(),
             |batch: &mut Batch| batch.weight.push(1.0),
+            |batch: &mut Batch| batch.pixels.push(1),
         ] {
             let mut batch = batch();
             change(&mut batch);
             let error = shape.check(&batch, true).expect_err("does not fit");
             assert_eq!(karat_core::Failure::from(error).code.as_str(), "batch-malformed");
         }
+    }
+
+    #[test]
+    fn bytes_become_standardised_images_of_the_asked_rows() {
+        let plan = ImagePlan {
+            column: "picture".to_owned(),
+            channels: 2,
+            height: 1,
+            width: 3,
+            mean: vec![0.0, 0.2],
+            std: vec![1.0, 0.4],
+        };
+        let shape = Shape { n_numeric: 0, cardinalities: vec![], image: Some(Image::of(&plan)) };
+        let mut batch = shape.empty();
+        batch.n_rows = 2;
+        batch.pixels = vec![9, 9, 9, 9, 9, 9, 0, 51, 255, 0, 51, 255];
+        shape.check(&batch, false).expect("fits");
+        let inputs = shape.inputs(&batch, 1..2, &Device::flex());
+        let image = inputs.image.expect("the plan has one");
+        assert_eq!(image.dims(), [1, 2, 1, 3]);
+        let found: Vec<f32> = image.into_data().iter::<f32>().collect();
+        let expected = [0.0, 0.2, 1.0, -0.5, 0.0, 2.0];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+        assert_eq!(inputs.numeric.dims(), [1, 0]);
+        batch.pixels.pop();
+        shape.check(&batch, false).expect_err("a byte is gone");
     }
 
     #[test]

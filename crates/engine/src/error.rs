@@ -101,6 +101,14 @@ pub enum TrainError {
         "no row can be drawn: the weights of the training split add up to 0 or to no finite number"
     )]
     SamplingNothing,
+    /// An image for an architecture that reads none.
+    #[error("model `{model}` reads no images, and `{column}` holds some")]
+    ImageUnread {
+        /// The architecture.
+        model: &'static str,
+        /// The column.
+        column: String,
+    },
     /// Too many updates had a NaN or infinity.
     #[error(
         "update {} has loss {loss} and gradient norm {norm}, neither may be NaN or infinite",
@@ -151,6 +159,7 @@ impl Coded for TrainError {
             Self::SamplingWithoutWeights => "sampling-without-weights",
             Self::SamplingWeight { .. } => "sampling-weight",
             Self::SamplingNothing => "sampling-nothing",
+            Self::ImageUnread { .. } => "image-unread",
             Self::NotFinite { .. } => "loss-not-finite",
             Self::Batch { .. } => "batch-malformed",
             Self::Device { .. } => "device-failed",
@@ -168,7 +177,8 @@ impl Coded for TrainError {
             | Self::SamplingWithoutClasses
             | Self::SamplingWithoutWeights
             | Self::SamplingWeight { .. }
-            | Self::SamplingNothing => Exit::Usage,
+            | Self::SamplingNothing
+            | Self::ImageUnread { .. } => Exit::Usage,
             Self::NotFinite { .. } | Self::Batch { .. } | Self::Device { .. } => Exit::Run,
         }
     }
@@ -202,6 +212,10 @@ impl Coded for TrainError {
             Self::SamplingWithoutWeights => {
                 vec!["`role = \"weight\"` in the schema marks a column as the weight".to_owned()]
             }
+            Self::ImageUnread { .. } => vec![
+                "`train.model = \"mlp\"` reads pixels as so many numbers; `role = \"ignore\"` in the schema leaves a column out"
+                    .to_owned(),
+            ],
             _ => Vec::new(),
         }
     }

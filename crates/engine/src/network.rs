@@ -14,11 +14,12 @@ use karat_models::{Config, Init, Model, Parameter, ft_transformer, linear, mlp, 
 use crate::error::TrainError;
 
 /// The architecture that `spec` asks for on the columns of `plan`.
-pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Config {
-    let n_numeric = plan.n_numeric();
+pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Result<Config, TrainError> {
+    // To fully connected layers an image is so many more numbers.
+    let n_numeric = plan.n_numeric() + plan.n_pixels();
     let cardinalities: Vec<usize> = plan.cardinalities().iter().map(|it| *it as usize).collect();
     let n_outputs = plan.label.n_outputs();
-    match &spec.model {
+    Ok(match &spec.model {
         ModelSpec::Linear => Config::Linear(linear::Config { n_numeric, cardinalities, n_outputs }),
         ModelSpec::Mlp { hidden, embedding_max, dropout } => Config::Mlp(mlp::Config {
             n_numeric,
@@ -41,6 +42,11 @@ pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Config {
             })
         }
         ModelSpec::FtTransformer { width, blocks, heads, expansion, dropout } => {
+            // A token a pixel would be thousands of tokens, each attending to each.
+            if let Some(image) = &plan.image {
+                let (model, column) = ("ft_transformer", image.column.clone());
+                return Err(TrainError::ImageUnread { model, column });
+            }
             Config::FtTransformer(ft_transformer::Config {
                 n_numeric,
                 cardinalities,
@@ -52,7 +58,7 @@ pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Config {
                 dropout: *dropout,
             })
         }
-    }
+    })
 }
 
 /// Embedding width of each category: half its slots, at most `max`.

@@ -42,7 +42,7 @@ impl Scorer {
         device: &str,
     ) -> Result<Self, Failure> {
         let device = Class::of(device)?.open();
-        let config = network::config(spec, plan);
+        let config = network::config(spec, plan)?;
         let file = Tensors::parse(model)?;
         network::expect_weights(&config, &file)?;
         Ok(Self {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use karat_core::{
-    Batch, ClassWeights, ColumnType, Digest, Event, Failure, Feature, FeaturePlan, LabelPlan,
-    ModelSpec, Precision, TrainSpec, UpdateRecord,
+    Batch, ClassWeights, ColumnType, Digest, Event, Failure, Feature, FeaturePlan, ImagePlan,
+    LabelPlan, ModelSpec, Precision, TrainSpec, UpdateRecord,
     plan::Encoding,
     port::{CheckpointFiles, EncodedRows, Engine, TrainEnd, TrainIo},
     project::{CheckpointPolicy, EarlyStopping, OptimizerSpec, Sampling, ScheduleSpec},
@@ -76,7 +76,12 @@ fn plan(label: LabelPlan) -> FeaturePlan {
         ty: ColumnType::Text,
         encoding: Encoding::Categorical { vocabulary: ["x", "y", "z"].map(str::to_owned).into() },
     };
-    FeaturePlan { features: vec![number("a"), number("b"), category], label, weight: None }
+    FeaturePlan {
+        features: vec![number("a"), number("b"), category],
+        label,
+        weight: None,
+        image: None,
+    }
 }
 
 pub(crate) fn binary() -> FeaturePlan {
@@ -460,6 +465,17 @@ fn what_cannot_be_trained_is_refused() {
     let failure =
         BurnEngine.train(&elsewhere, &plan, None, &mut Io::new(&plan)).expect_err("no device");
     assert_eq!(failure.message, "device `cuda:7` not found: this build has `cpu`");
+
+    let mut tokens = spec();
+    tokens.model =
+        ModelSpec::FtTransformer { width: 8, blocks: 1, heads: 2, expansion: 2, dropout: 0.0 };
+    let mut pictures = binary();
+    let (column, mean, std) = ("picture".to_owned(), vec![0.0], vec![1.0]);
+    pictures.image = Some(ImagePlan { column, channels: 1, height: 2, width: 2, mean, std });
+    let failure =
+        BurnEngine.train(&tokens, &pictures, None, &mut Io::new(&plan)).expect_err("no images");
+    assert_eq!(failure.code.as_str(), "image-unread");
+    assert!(failure.message.contains("`picture`"), "{failure}");
 }
 
 #[test]

@@ -18,8 +18,9 @@ use crate::{
     update::{At, Learner, Seen, Setting},
 };
 
-/// Rows fetched at a time while evaluating.
+/// Rows fetched at a time while evaluating: fewer where their images would take more room than this.
 const EVALUATE_FETCH: u64 = 1 << 16;
+const EVALUATE_BYTES: usize = 64 << 20;
 
 /// Trains until `spec` is done or `io` says stop. Resuming is not a special case: a fresh run is a resume from update 0.
 pub(crate) fn train(
@@ -47,7 +48,7 @@ fn run(
     if spec.early_stopping.is_some() && !has_eval {
         return Err(TrainError::NoEvalRows { split: spec.split_eval.to_string() }.into());
     }
-    let config = network::config(spec, plan);
+    let config = network::config(spec, plan)?;
     let setting = Setting {
         shape: Shape::of(plan),
         loss: network::loss(plan),
@@ -192,8 +193,9 @@ fn look(
     let mut tally = Tally::default();
     let mut batch = setting.shape.empty();
     let n_rows = io.eval_rows().map_or(0, |rows| rows.n_rows());
-    for first in (0..n_rows).step_by(EVALUATE_FETCH as usize) {
-        let rows: Vec<u64> = (first..(first + EVALUATE_FETCH).min(n_rows)).collect();
+    let fetch = (EVALUATE_BYTES / batch.n_pixels.max(1)).clamp(1, EVALUATE_FETCH as usize);
+    for first in (0..n_rows).step_by(fetch) {
+        let rows: Vec<u64> = (first..(first + fetch as u64).min(n_rows)).collect();
         if let Some(eval_rows) = io.eval_rows() {
             eval_rows.fetch(&rows, &mut batch)?;
         }

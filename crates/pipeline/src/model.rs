@@ -3,7 +3,9 @@
 //! No time and no run id stand in it, so training again from the same data and spec gives the same manifest, byte for
 //! byte, on every machine of one device class.
 
-use karat_core::{Digest, Document, Exit, Failure, FeaturePlan, Schema, TrainSpec, schema};
+use karat_core::{
+    Digest, Document, Exit, Failure, FeaturePlan, ImagePlan, Schema, TrainSpec, schema,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Lab;
@@ -56,6 +58,16 @@ impl ModelManifest {
                     "model manifest `{}` has form {}, this build reads {MANIFEST_VERSION}",
                     digest.short(),
                     manifest.version
+                ),
+            ));
+        }
+        if let Some(reason) = manifest.plan.image.as_ref().and_then(ImagePlan::refusal) {
+            return Err(Failure::new(
+                "record-unreadable",
+                Exit::Run,
+                format!(
+                    "the image plan of model manifest `{}` cannot be: {reason}",
+                    digest.short()
                 ),
             ));
         }

@@ -37,6 +37,7 @@ pub(crate) fn canonical_type(ty: ColumnType) -> DataType {
         ColumnType::Float => DataType::Float64,
         ColumnType::Text => DataType::Utf8,
         ColumnType::Time => DataType::Timestamp(TimeUnit::Millisecond, None),
+        ColumnType::Image => DataType::Binary,
     }
 }
 
@@ -197,7 +198,7 @@ fn simplified(raw: &ArrayRef, has_null_words: bool) -> Option<ArrayRef> {
             ColumnType::Int => to(raw, &DataType::Int64)?,
             ColumnType::Float => to(raw, &DataType::Float64)?,
             ColumnType::Time => to(raw, &DataType::Timestamp(TimeUnit::Millisecond, None))?,
-            ColumnType::Bool => Arc::clone(raw),
+            ColumnType::Bool | ColumnType::Image => Arc::clone(raw),
         },
     };
     Some(if has_null_words && matches!(array.data_type(), DataType::Utf8) {
@@ -239,6 +240,7 @@ fn parsed(texts: &StringArray, ty: ColumnType) -> ArrayRef {
             texts.iter().map(|it| it.and_then(parse_time)).collect::<TimestampMillisecondArray>(),
         ),
         ColumnType::Text => Arc::new(texts.clone()),
+        ColumnType::Image => new_null_array(&canonical_type(ty), texts.len()),
     }
 }
 

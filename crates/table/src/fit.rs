@@ -60,6 +60,7 @@ impl<'a> Fitted<'a> {
             |kind| Err(FitError::Kind { column: column.name.clone(), kind, ty: column.ty.word() });
         match kind {
             FeatureKind::Numeric if column.ty == ColumnType::Text => return refuse("numeric"),
+            FeatureKind::Image => return refuse("image"),
             FeatureKind::Date if column.ty != ColumnType::Time => return refuse("date"),
             _ => {}
         }
@@ -91,7 +92,8 @@ impl<'a> Fitted<'a> {
                 let (mean, std) = scale(&self.moments);
                 Encoding::Numeric { mean, std, missing_flag }
             }
-            FeatureKind::Date => Encoding::Date { missing_flag },
+            // `Fitted::new` let no image through.
+            FeatureKind::Image | FeatureKind::Date => Encoding::Date { missing_flag },
             FeatureKind::Categorical => {
                 let mut values = self.values.map(|it| it.top(VOCABULARY_MAX)).unwrap_or_default();
                 values.sort_unstable();
@@ -172,7 +174,7 @@ pub(crate) fn fit(
         return Err(FitError::ColumnMissing { columns: empty, split, n_rows: n_labeled }.into());
     }
     let features = features.into_iter().map(Fitted::feature).collect();
-    Ok(FeaturePlan { features, label, weight })
+    Ok(FeaturePlan { features, label, weight, image: None })
 }
 
 fn features(schema: &Schema) -> Result<Vec<Fitted<'_>>, FitError> {

@@ -193,6 +193,7 @@ impl Tables for MemoryTables {
                 counts: vec![N_ROWS / 2, N_ROWS / 2],
             },
             weight: None,
+            image: None,
         })
     }
 
