@@ -15,7 +15,7 @@ fn every_optimizer_and_schedule_trains_and_is_in_the_record() {
         let ran = sandbox.karat(&set).expect_code(0);
         let run =
             ran.stdout.split("run ").nth(1).and_then(|it| it.split(',').next()).expect("a run");
-        let shown = sandbox.karat(&format!("show {run}")).expect_code(0).stdout;
+        let shown = sandbox.karat(&format!("show {run} --json")).expect_code(0).stdout;
         for word in [optimizer, schedule.replace('-', "_").as_str(), "label_smoothing", "balanced"]
         {
             assert!(shown.contains(word), "no {word} in\n{shown}");

@@ -37,6 +37,6 @@ pub use maintain::{GcReport, VerifyReport};
 pub use objects::Staged;
 pub use promote::{AliasRecord, Authority, PromoteRequest, Promotion};
 pub use registry::VersionRecord;
-pub use run_log::RunLog;
+pub use run_log::{Evaluations, RunLog};
 pub use runs::{RunEnd, RunHandle, RunRecord, RunStart, RunState};
 pub use store::{Access, Store};
