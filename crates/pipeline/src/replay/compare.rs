@@ -33,6 +33,11 @@ pub(super) fn columns(recorded: &FeaturePlan, replayed: &FeaturePlan) -> Vec<Str
     if (&recorded.label, &recorded.weight) != (&replayed.label, &replayed.weight) {
         names.push(replayed.label.column().to_owned());
     }
+    if recorded.image != replayed.image {
+        names.extend(
+            recorded.image.as_ref().or(replayed.image.as_ref()).map(|it| it.column.clone()),
+        );
+    }
     names
 }
 
@@ -177,9 +182,12 @@ fn elements(view: &View<'_>) -> Option<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
-    use karat_core::{Digest, UpdateRecord, replay::Distance, tensors::Writer};
+    use karat_core::{
+        ColumnType, Digest, Feature, FeaturePlan, ImagePlan, LabelPlan, UpdateRecord,
+        plan::Encoding, replay::Distance, tensors::Writer,
+    };
 
-    use super::{compare_updates, compare_weights};
+    use super::{columns, compare_updates, compare_weights};
 
     fn log(n: u64) -> Vec<UpdateRecord> {
         let record = |update: u64| UpdateRecord {
@@ -241,6 +249,34 @@ mod tests {
         let course = compare_updates(&a, &log(3));
         assert_eq!(course.first.expect("differs").update, 2);
         assert_eq!(course.loss, Distance::UNKNOWN);
+    }
+
+    #[test]
+    fn columns_that_become_other_numbers_are_named() {
+        let plan = |mean: f64, price: f64, grey: f64| FeaturePlan {
+            features: vec![Feature {
+                column: "x".to_owned(),
+                ty: ColumnType::Float,
+                encoding: Encoding::Numeric { mean, std: 1.0, missing_flag: false },
+            }],
+            label: LabelPlan::Regression { column: "y".to_owned(), mean: price, std: 1.0 },
+            weight: None,
+            image: Some(ImagePlan {
+                column: "picture".to_owned(),
+                channels: 1,
+                height: 2,
+                width: 2,
+                mean: vec![grey],
+                std: vec![1.0],
+            }),
+        };
+        let found = |a: FeaturePlan, b: FeaturePlan| columns(&a, &b);
+        assert!(found(plan(0.0, 0.0, 0.5), plan(0.0, 0.0, 0.5)).is_empty());
+        assert_eq!(found(plan(0.0, 0.0, 0.5), plan(0.1, 0.0, 0.5)), ["x"]);
+        assert_eq!(found(plan(0.0, 0.0, 0.5), plan(0.0, 0.1, 0.5)), ["y"]);
+        assert_eq!(found(plan(0.0, 0.0, 0.5), plan(0.1, 0.0, 0.6)), ["x", "picture"]);
+        let bare = FeaturePlan { features: Vec::new(), image: None, ..plan(0.0, 0.0, 0.5) };
+        assert_eq!(found(plan(0.0, 0.0, 0.5), bare), ["x", "picture"]);
     }
 
     fn file(tensors: &[(&str, &[f32])]) -> Vec<u8> {
