@@ -17,8 +17,9 @@ mod train;
 
 pub use train::{
     BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, EPOCHS_MAX, EXPANSION_MAX, EarlyStopping,
-    HEADS_MAX, HIDDEN_LAYERS_MAX, HIDDEN_WIDTH_MAX, MAX_TIME_SECONDS, ModelSpec, NO_DECAY_MAX,
-    OptimizerSpec, Precision, Sampling, ScheduleSpec, Task, TrainSpec,
+    FILTER_MULTIPLE, FILTER_STAGES_MAX, FILTER_WIDTH_MAX, HEADS_MAX, HIDDEN_LAYERS_MAX,
+    HIDDEN_WIDTH_MAX, MAX_TIME_SECONDS, ModelSpec, NO_DECAY_MAX, OptimizerSpec, Precision,
+    Sampling, ScheduleSpec, Task, TrainSpec,
 };
 
 /// Threads that may be asked for.
@@ -199,6 +200,23 @@ batch_size = 64
     }
 
     #[test]
+    fn models_for_images_fill_their_defaults() {
+        let model = |text: &str| read(&GOOD.replace("hidden = [8]", text)).expect(text).train.model;
+        let cnn = |filters: &[u32], hidden: &[u32], dropout| ModelSpec::Cnn {
+            filters: filters.to_vec(),
+            hidden: hidden.to_vec(),
+            dropout,
+        };
+        assert_eq!(model("model = \"cnn\""), cnn(&[32, 64], &[128], 0.0));
+        let given = "model = \"cnn\"\nfilters = [8]\nhidden = [9, 7]\ndropout = 0.5";
+        assert_eq!(model(given), cnn(&[8], &[9, 7], 0.5));
+        let resnet = model("model = \"resnet\"");
+        assert_eq!(resnet, ModelSpec::ResNet { filters: vec![64, 128, 256, 512] });
+        let written = serde_json::to_value(resnet).expect("a spec is JSON");
+        assert_eq!(written["kind"], "resnet", "as `train.model` names it");
+    }
+
+    #[test]
     fn out_of_range_values_say_asked_allowed_and_where() {
         let failure = read(&GOOD.replace("batch_size = 64", "batch_size = 0")).expect_err("zero");
         assert_eq!(failure.message, "`train.batch_size` is 0, must be between 1 and 65,536");
@@ -213,6 +231,12 @@ batch_size = 64
             ("hidden = [8]", "hidden = [0]"),
             ("hidden = [8]", "model = \"tree\""),
             ("hidden = [8]", "model = \"linear\"\nhidden = [8]"),
+            ("hidden = [8]", "model = \"cnn\"\nfilters = []"),
+            ("hidden = [8]", "model = \"cnn\"\nfilters = [8, 8, 8, 8, 8, 8, 8, 8, 8]"),
+            ("hidden = [8]", "model = \"cnn\"\nfilters = [0]"),
+            ("hidden = [8]", "model = \"cnn\"\nembedding_max = 4"),
+            ("hidden = [8]", "model = \"resnet\"\nfilters = [20]"),
+            ("hidden = [8]", "model = \"resnet\"\nhidden = [8]"),
             ("hidden = [8]", "learning_rate = nan"),
             ("hidden = [8]", "dropout = 1.0"),
             ("hidden = [8]", "width = 8"),

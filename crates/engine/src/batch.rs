@@ -8,6 +8,9 @@ use karat_models::Inputs;
 
 use crate::error::TrainError;
 
+/// Images of one forward pass outside of training.
+const IMAGES: usize = 128;
+
 /// What a batch must look like.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
@@ -62,6 +65,11 @@ impl Shape {
             cardinalities: plan.cardinalities(),
             image: plan.image.as_ref().map(Image::of),
         }
+    }
+
+    /// Rows of one forward pass, `most` at most: what a convolution makes of an image takes a hundred times its room.
+    pub(crate) fn rows_at_once(&self, most: usize) -> usize {
+        if self.image.is_some() { most.min(IMAGES) } else { most }
     }
 
     /// An empty batch of this shape.

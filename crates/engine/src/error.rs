@@ -101,6 +101,37 @@ pub enum TrainError {
         "no row can be drawn: the weights of the training split add up to 0 or to no finite number"
     )]
     SamplingNothing,
+    /// A model for images without any.
+    #[error("model `{model}` reads images, and no feature of the data is one")]
+    ImageMissing {
+        /// As `train.model` names it.
+        model: &'static str,
+    },
+    /// A model for images with features besides.
+    #[error("model `{model}` reads the image alone, not `{}`", unread.join("`, `"))]
+    FeaturesUnread {
+        /// As `train.model` names it.
+        model: &'static str,
+        /// The other features.
+        unread: Vec<String>,
+    },
+    /// Images of which nothing would be left.
+    #[error(
+        "model `{model}` halves an image {n_halvings} times, so it must be at least {least} × {least}: \
+         the images are {} × {}",
+        size[0],
+        size[1]
+    )]
+    ImageTooSmall {
+        /// As `train.model` names it.
+        model: &'static str,
+        /// How often it halves them.
+        n_halvings: usize,
+        /// Smallest height and width.
+        least: u32,
+        /// Height and width.
+        size: [u32; 2],
+    },
     /// An image for an architecture that reads none.
     #[error("model `{model}` reads no images, and `{column}` holds some")]
     ImageUnread {
@@ -159,6 +190,9 @@ impl Coded for TrainError {
             Self::SamplingWithoutWeights => "sampling-without-weights",
             Self::SamplingWeight { .. } => "sampling-weight",
             Self::SamplingNothing => "sampling-nothing",
+            Self::ImageMissing { .. } => "image-missing",
+            Self::FeaturesUnread { .. } => "features-unread",
+            Self::ImageTooSmall { .. } => "image-too-small",
             Self::ImageUnread { .. } => "image-unread",
             Self::NotFinite { .. } => "loss-not-finite",
             Self::Batch { .. } => "batch-malformed",
@@ -178,6 +212,9 @@ impl Coded for TrainError {
             | Self::SamplingWithoutWeights
             | Self::SamplingWeight { .. }
             | Self::SamplingNothing
+            | Self::ImageMissing { .. }
+            | Self::FeaturesUnread { .. }
+            | Self::ImageTooSmall { .. }
             | Self::ImageUnread { .. } => Exit::Usage,
             Self::NotFinite { .. } | Self::Batch { .. } | Self::Device { .. } => Exit::Run,
         }
@@ -211,6 +248,16 @@ impl Coded for TrainError {
             ],
             Self::SamplingWithoutWeights => {
                 vec!["`role = \"weight\"` in the schema marks a column as the weight".to_owned()]
+            }
+            Self::ImageMissing { .. } => {
+                vec!["`train.model = \"mlp\"` reads numbers, categories and dates".to_owned()]
+            }
+            Self::FeaturesUnread { .. } => vec![
+                "`role = \"ignore\"` in the schema leaves a column out".to_owned(),
+                "`train.model = \"mlp\"` reads images and other features side by side".to_owned(),
+            ],
+            Self::ImageTooSmall { .. } => {
+                vec!["fewer numbers in `train.filters` halve it less often".to_owned()]
             }
             Self::ImageUnread { .. } => vec![
                 "`train.model = \"mlp\"` reads pixels as so many numbers; `role = \"ignore\"` in the schema leaves a column out"

@@ -60,8 +60,9 @@ impl Tally {
     ) -> Result<(), TrainError> {
         let weights = row_weights(batch, &setting.class_weights);
         self.weight += weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
-        for first in (0..batch.n_rows).step_by(ROWS) {
-            let rows = first..(first + ROWS).min(batch.n_rows);
+        let n = setting.shape.rows_at_once(ROWS);
+        for first in (0..batch.n_rows).step_by(n) {
+            let rows = first..(first + n).min(batch.n_rows);
             let labels = &batch.label[rows.clone()];
             let inputs = setting.shape.inputs(batch, rows.clone(), &setting.device);
             let z = in_precision(setting.precision, || model.forward(inputs, None));

@@ -8,24 +8,27 @@ use karat_core::{
     rng::{Purpose, Stream},
     tensors::{Dtype, Tensors, TensorsError},
 };
-use karat_kernels::{loss::Loss, precision::Precision};
-use karat_models::{Config, Init, Model, Parameter, ft_transformer, linear, mlp, resmlp};
+use karat_kernels::{loss::Loss, precision::Precision, window::Image};
+use karat_models::{
+    Config, Init, Model, Parameter, cnn, ft_transformer, linear, mlp, resmlp, resnet,
+};
 
 use crate::error::TrainError;
 
-/// The architecture that `spec` asks for on the columns of `plan`.
+/// The architecture that `spec` asks for on the columns of `plan`, unless it cannot read them.
 pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Result<Config, TrainError> {
     // To fully connected layers an image is so many more numbers.
     let n_numeric = plan.n_numeric() + plan.n_pixels();
     let cardinalities: Vec<usize> = plan.cardinalities().iter().map(|it| *it as usize).collect();
     let n_outputs = plan.label.n_outputs();
+    let wide = |widths: &[u32]| widths.iter().map(|width| *width as usize).collect();
     Ok(match &spec.model {
         ModelSpec::Linear => Config::Linear(linear::Config { n_numeric, cardinalities, n_outputs }),
         ModelSpec::Mlp { hidden, embedding_max, dropout } => Config::Mlp(mlp::Config {
             n_numeric,
             widths: widths(&cardinalities, *embedding_max),
             cardinalities,
-            hidden: hidden.iter().map(|width| *width as usize).collect(),
+            hidden: wide(hidden),
             n_outputs,
             dropout: *dropout,
         }),
@@ -41,6 +44,19 @@ pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Result<Config, Tra
                 dropout: *dropout,
             })
         }
+        ModelSpec::Cnn { filters, hidden, dropout } => Config::Cnn(cnn::Config {
+            image: image("cnn", plan, filters.len())?,
+            filters: wide(filters),
+            hidden: wide(hidden),
+            n_outputs,
+            dropout: *dropout,
+        }),
+        ModelSpec::ResNet { filters } => Config::ResNet(resnet::Config {
+            // Its halves are rounded up: no image is too small.
+            image: image("resnet", plan, 0)?,
+            filters: wide(filters),
+            n_outputs,
+        }),
         ModelSpec::FtTransformer { width, blocks, heads, expansion, dropout } => {
             // A token a pixel would be thousands of tokens, each attending to each.
             if let Some(image) = &plan.image {
@@ -58,6 +74,28 @@ pub(crate) fn config(spec: &TrainSpec, plan: &FeaturePlan) -> Result<Config, Tra
                 dropout: *dropout,
             })
         }
+    })
+}
+
+/// The images of `plan` for a model that reads nothing else and halves them `n_halvings` times.
+fn image(model: &'static str, plan: &FeaturePlan, n_halvings: usize) -> Result<Image, TrainError> {
+    let Some(image) = &plan.image else {
+        return Err(TrainError::ImageMissing { model });
+    };
+    let others = plan.features.iter().map(|it| &it.column).filter(|it| **it != image.column);
+    let unread: Vec<String> = others.cloned().collect();
+    if !unread.is_empty() {
+        return Err(TrainError::FeaturesUnread { model, unread });
+    }
+    let least = 1 << n_halvings;
+    if image.height < least || image.width < least {
+        let size = [image.height, image.width];
+        return Err(TrainError::ImageTooSmall { model, n_halvings, least, size });
+    }
+    Ok(Image {
+        height: image.height as usize,
+        width: image.width as usize,
+        n_channels: image.channels as usize,
     })
 }
 
@@ -206,7 +244,58 @@ fn weight_of(given: &BTreeMap<String, f64>, class: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use karat_core::{
+        ColumnType, Exit, Failure, Feature, FeaturePlan, ImagePlan, LabelPlan, ModelSpec,
+        TrainSpec, plan::Encoding,
+    };
+
+    use super::{config, matches};
+
+    fn plan(features: &[&str], size: Option<[u32; 2]>) -> FeaturePlan {
+        let feature = |column: &&str| Feature {
+            column: (*column).to_owned(),
+            ty: ColumnType::Float,
+            encoding: Encoding::Numeric { mean: 0.0, std: 1.0, missing_flag: false },
+        };
+        FeaturePlan {
+            features: features.iter().map(feature).collect(),
+            label: LabelPlan::Regression { column: "y".to_owned(), mean: 0.0, std: 1.0 },
+            weight: None,
+            image: size.map(|[height, width]| ImagePlan {
+                column: "image".to_owned(),
+                channels: 3,
+                height,
+                width,
+                mean: vec![0.5; 3],
+                std: vec![1.0; 3],
+            }),
+        }
+    }
+
+    fn spec(model: ModelSpec) -> TrainSpec {
+        TrainSpec { model, ..crate::tests::spec() }
+    }
+
+    #[test]
+    fn a_model_for_images_refuses_what_it_cannot_read() {
+        let cnn = || ModelSpec::Cnn { filters: vec![4; 5], hidden: vec![8], dropout: 0.0 };
+        let resnet = || ModelSpec::ResNet { filters: vec![8, 8] };
+        let small = "at least 32 × 32: the images are 32 × 31";
+        for (model, plan, code, words) in [
+            (cnn(), plan(&["a"], None), "image-missing", "`cnn`"),
+            (resnet(), plan(&[], None), "image-missing", "`resnet`"),
+            (cnn(), plan(&["a", "b"], Some([32, 32])), "features-unread", "`a`, `b`"),
+            (cnn(), plan(&[], Some([32, 31])), "image-too-small", small),
+        ] {
+            let failure = Failure::from(config(&spec(model), &plan).expect_err(code));
+            assert_eq!(failure.code.as_str(), code);
+            assert!(failure.message.contains(words), "{failure}");
+            assert_eq!(failure.exit, Exit::Usage);
+        }
+        for (model, size) in [(cnn(), [32, 33]), (resnet(), [1, 1])] {
+            config(&spec(model), &plan(&[], Some(size))).expect("can be read");
+        }
+    }
 
     #[test]
     fn a_star_stands_for_any_characters() {

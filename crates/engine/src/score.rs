@@ -59,8 +59,9 @@ impl Scorer {
         self.shape.check(batch, false)?;
         // Whole rows through all layers, a part at a time: what a layer leaves is still in the cache for the next, and
         // threads meet once a batch instead of once a layer.
-        let parts = (0..batch.n_rows.div_ceil(PART)).into_par_iter().map(|part| {
-            let rows = part * PART..((part + 1) * PART).min(batch.n_rows);
+        let n = self.shape.rows_at_once(PART);
+        let parts = (0..batch.n_rows.div_ceil(n)).into_par_iter().map(|part| {
+            let rows = part * n..((part + 1) * n).min(batch.n_rows);
             let inputs = self.shape.inputs(batch, rows, &self.device);
             device::read(in_precision(self.precision, || self.model.forward(inputs, None)))
         });

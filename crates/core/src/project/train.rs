@@ -14,6 +14,12 @@ pub const EPOCHS_MAX: u32 = 100_000;
 pub const HIDDEN_WIDTH_MAX: u32 = 65_536;
 /// Hidden layers, or blocks of them.
 pub const HIDDEN_LAYERS_MAX: usize = 64;
+/// Channels of one convolution.
+pub const FILTER_WIDTH_MAX: u32 = 4096;
+/// Stages of a convolutional network: each halves the picture.
+pub const FILTER_STAGES_MAX: usize = 8;
+/// What channels of a residual network are multiples of: they are normalised in groups.
+pub const FILTER_MULTIPLE: u32 = 8;
 /// Heads of attention.
 pub const HEADS_MAX: u32 = 256;
 /// Units inside a block for each unit that goes from block to block.
@@ -63,6 +69,21 @@ pub enum ModelSpec {
         embedding_max: u32,
         /// Share of the units inside a block dropped while training, [0, 1).
         dropout: f64,
+    },
+    /// Pictures: 3 × 3 convolutions with ReLU, each followed by a 2 × 2 pool, then fully connected layers with ReLU.
+    Cnn {
+        /// Channels per convolution.
+        filters: Vec<u32>,
+        /// Units per hidden layer.
+        hidden: Vec<u32>,
+        /// Share of hidden units dropped while training, [0, 1).
+        dropout: f64,
+    },
+    /// Pictures: a residual network of two blocks a stage; four stages are the shape of ResNet-18.
+    #[serde(rename = "resnet")]
+    ResNet {
+        /// Channels per stage, multiples of 8.
+        filters: Vec<u32>,
     },
     /// Every feature a token, then transformer blocks.
     FtTransformer {

@@ -15,13 +15,16 @@ use karat_models::parameter;
 use super::{Io, N_TRAIN, binary, complete, eval_batch, fingerprint, scores, spec, train};
 use crate::{BurnEngine, Order, device::Class, network};
 
-/// Every architecture, small. The `match` is here so that a new one cannot be forgotten.
+/// Every architecture that reads these rows, small; those for images are held to the same in `kernels` and `models`. The
+/// `match` is here so that a new one cannot be forgotten.
 fn families() -> Vec<(&'static str, ModelSpec)> {
     let name = |spec: &ModelSpec| match spec {
         ModelSpec::Linear => "linear",
         ModelSpec::Mlp { .. } => "mlp",
         ModelSpec::ResMlp { .. } => "resmlp",
         ModelSpec::FtTransformer { .. } => "ft_transformer",
+        ModelSpec::Cnn { .. } => "cnn",
+        ModelSpec::ResNet { .. } => "resnet",
     };
     [
         ModelSpec::Linear,

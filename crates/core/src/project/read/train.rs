@@ -49,6 +49,7 @@ raw_train! {
     pub(super) blocks: Option<u32>,
     pub(super) heads: Option<u32>,
     pub(super) expansion: Option<u32>,
+    pub(super) filters: Option<Vec<u32>>,
     pub(super) dropout: Option<f64>,
     task: Option<Task>,
     positive: Option<String>,
