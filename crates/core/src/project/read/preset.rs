@@ -8,6 +8,8 @@ const PRESETS: &[(&str, &str)] = &[
     ("linear", include_str!("../../../../../models/presets/linear.toml")),
     ("mlp", include_str!("../../../../../models/presets/mlp.toml")),
     ("resmlp", include_str!("../../../../../models/presets/resmlp.toml")),
+    ("cnn", include_str!("../../../../../models/presets/cnn.toml")),
+    ("resnet", include_str!("../../../../../models/presets/resnet.toml")),
     ("ft_transformer", include_str!("../../../../../models/presets/ft_transformer.toml")),
 ];
 
