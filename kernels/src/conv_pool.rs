@@ -10,7 +10,7 @@
 //! **Bits.** Those of the two operations one after the other: the largest number cut at zero is the largest of the cut ones, and where
 //! ties differ the gradient is zero.
 //!
-//! bound by: flops. Against the two operations apart: see benches/README.md.
+//! bound by: flops. `karat-bench conv` times it beside the two operations apart.
 
 use rayon::prelude::*;
 
