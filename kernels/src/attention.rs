@@ -429,7 +429,9 @@ fn unweigh(p: &mut [f32], dp: &mut [f32], log_sums: &[f32], products: &[f32], sc
 #[cfg(feature = "burn")]
 pub use op::attention;
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 #[cfg(feature = "burn")]
-mod op;
+pub(crate) mod op;
 #[cfg(test)]
 mod tests;

@@ -81,7 +81,7 @@ pub fn backward(slots: &[i32], n_slots: usize, width: usize, dy: &[f32]) -> Vec<
 pub use op::embedding;
 
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{
             Autodiff, Backend, Dispatch, Flex, TensorMetadata as _, backend_extension,
@@ -105,7 +105,7 @@ mod op {
     }
 
     /// The forward pass.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait EmbeddingOps: Backend {
         /// See [`super::fused`].
         fn embedding_rows(table: FloatTensor<Self>, slots: IntTensor<Self>) -> FloatTensor<Self>;
@@ -179,6 +179,9 @@ mod op {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,8 @@ use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
 /// Units of a cube that shares memory: what every device has (WebGPU's limit), so that sums are cut alike everywhere.
 pub(crate) const CUBE: u32 = 256;
+/// Units that share a row where rows are short.
+pub(crate) const LANES: u32 = 32;
 
 /// The tensor with its elements adjacent and row-major. Nothing is done where there are none: no kernel is launched for
 /// them.

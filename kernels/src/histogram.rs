@@ -72,7 +72,7 @@ pub fn auc(counts: &[Counts]) -> Option<f64> {
 pub use op::histogram;
 
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{
             Backend, Dispatch, Flex, backend_extension,
@@ -92,7 +92,7 @@ mod op {
     }
 
     /// The counting.
-    #[backend_extension(Flex)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"))]
     pub(crate) trait HistogramOps: Backend {
         /// See [`super::fused`].
         fn histogram(
@@ -116,6 +116,9 @@ mod op {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 
 #[cfg(test)]
 mod tests {

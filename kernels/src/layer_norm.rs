@@ -184,7 +184,9 @@ fn row_backward(
 #[cfg(feature = "burn")]
 pub use op::{layer_norm, residual_layer_norm};
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 #[cfg(feature = "burn")]
-mod op;
+pub(crate) mod op;
 #[cfg(test)]
 mod tests;

@@ -57,7 +57,7 @@ pub fn backward(dy: &[f32], n_columns: usize) -> Vec<f32> {
 pub use op::row_sum;
 
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{
             Autodiff, Backend, Dispatch, Flex, TensorMetadata as _, backend_extension,
@@ -84,7 +84,7 @@ mod op {
     }
 
     /// The forward pass.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait RowSumOps: Backend {
         /// See [`super::fused`].
         fn row_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -143,6 +143,9 @@ mod op {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 
 #[cfg(test)]
 mod tests {

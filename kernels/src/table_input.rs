@@ -119,7 +119,7 @@ pub fn backward(
 pub use op::table_input;
 
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{
             Autodiff, Backend, Dispatch, Flex, backend_extension,
@@ -257,7 +257,7 @@ mod op {
 }
 
 #[cfg(feature = "gpu")]
-mod gpu;
+pub(crate) mod gpu;
 
 #[cfg(test)]
 mod tests {

@@ -97,9 +97,7 @@ impl Config {
     #[must_use]
     pub fn missing_on_gpu(&self) -> &'static [&'static str] {
         match self {
-            Self::Linear(_) | Self::Mlp(_) => &[],
-            Self::ResMlp(_) => &["layer_norm"],
-            Self::FtTransformer(_) => &["layer_norm", "attention", "embedding"],
+            Self::Linear(_) | Self::Mlp(_) | Self::ResMlp(_) | Self::FtTransformer(_) => &[],
             Self::Cnn(_) => &["conv_pool"],
             Self::ResNet(_) => &["conv2d", "group_norm", "average_pool"],
         }

@@ -165,6 +165,12 @@ mod tests {
         testing::assert_rows_stand_alone(&config(0.0));
     }
 
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn gpu_agrees_with_the_cpu() {
+        testing::assert_gpu_agrees(&config(0.5));
+    }
+
     #[test]
     fn paths_are_where_the_module_is_visited() {
         let block = |i: usize| {

@@ -25,7 +25,7 @@ pub fn attention(qkv: Tensor<2>, lengths: Tensor<1, Int>, shape: Shape) -> Tenso
 }
 
 /// The forward pass.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait AttentionOps: Backend {
     /// See [`super::fused`].
     fn self_attention(
@@ -55,10 +55,10 @@ pub(crate) trait AttentionBackward: Backend {
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved<B: Backend> {
-    qkv: FloatTensor<B>,
-    lengths: IntTensor<B>,
-    out: FloatTensor<B>,
-    log_sums: FloatTensor<B>,
+    pub(crate) qkv: FloatTensor<B>,
+    pub(crate) lengths: IntTensor<B>,
+    pub(crate) out: FloatTensor<B>,
+    pub(crate) log_sums: FloatTensor<B>,
 }
 
 impl AttentionOps for Flex {

@@ -42,7 +42,7 @@ pub fn residual_layer_norm<const D: usize>(
 }
 
 /// The forward pass.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait LayerNormOps: Backend {
     /// See [`super::fused`].
     fn layer_norm_rows(
@@ -83,10 +83,10 @@ pub(crate) trait LayerNormBackward: Backend {
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved<B: Backend> {
-    x: FloatTensor<B>,
-    residual: Option<FloatTensor<B>>,
-    gamma: FloatTensor<B>,
-    moments: FloatTensor<B>,
+    pub(crate) x: FloatTensor<B>,
+    pub(crate) residual: Option<FloatTensor<B>>,
+    pub(crate) gamma: FloatTensor<B>,
+    pub(crate) moments: FloatTensor<B>,
 }
 
 impl LayerNormOps for Flex {
