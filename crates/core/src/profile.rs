@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnType, Digest, Task};
+use crate::{ColumnType, Digest, ImageShape, Task};
 
 /// Offending rows kept per count.
 pub const EXAMPLES_MAX: usize = 5;
@@ -74,6 +74,23 @@ pub struct ColumnProfile {
     pub out_of_domain: Offenders,
     /// For `unique` columns: values that came before.
     pub repeated: Offenders,
+    /// What only images have. Of them `min`, `max`, `mean` and `std` are about brightness, the mean byte of an image, and
+    /// `top` names images by a hash of their pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageProfile>,
+}
+
+/// What was counted of an image column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageProfile {
+    /// As declared.
+    pub shape: ImageShape,
+    /// Images of every size (height × width), those of another than the declared one too; the commonest first.
+    pub sizes: Vec<(String, u64)>,
+    /// Mean byte of each channel, 0 to 255, over images of the declared size.
+    pub mean: Vec<f64>,
+    /// Population standard deviation of each channel.
+    pub std: Vec<f64>,
 }
 
 /// Rows that break a constraint.

@@ -14,9 +14,11 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{CastOptions, cast_with_options, is_not_null, take};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit};
-use karat_core::ColumnType;
+use karat_core::{ColumnType, ImageFormat};
 
-use crate::text::{NULL_WORDS, Texts, parse_bool, parse_float, parse_int, parse_time, value_text};
+use crate::text::{
+    NULL_WORDS, Texts, parse_bool, parse_float, parse_int, parse_time, shorten, shown, value_text,
+};
 
 /// A column in its declared type.
 #[derive(Clone, Debug)]
@@ -27,9 +29,37 @@ pub(crate) struct Cast {
     pub(crate) wrong: Option<BooleanBuffer>,
     /// The column as it stands in the file.
     pub(crate) raw: ArrayRef,
+    /// How its images were read, where it holds images.
+    pub(crate) image: Option<ImageFormat>,
 }
 
-/// The arrow type of a declared type.
+impl Cast {
+    /// What is wrong with the value of row `i`, as a message shows it: the value, or of an image the reason.
+    pub(crate) fn shown(&self, i: usize) -> String {
+        let Some(format) = self.image else { return shown(&self.raw, i) };
+        let cell = self.raw.as_binary::<i32>().value(i);
+        // Once more, because reasons are kept for nobody who does not ask.
+        let reason = crate::image::decode(cell, format, &mut Vec::new()).err();
+        shorten(&reason.unwrap_or_else(|| "it can be read now".to_owned()))
+    }
+}
+
+impl Cast {
+    /// Height and width of the image of row `i`, which is wrong, where it can be read all the same.
+    pub(crate) fn other_size(&self, i: usize) -> Option<(u32, u32)> {
+        let cells = self.raw.as_binary_opt::<i32>()?;
+        let is_raw = self.image.is_none_or(|it| it.is_raw);
+        if is_raw || cells.is_null(i) {
+            return None;
+        }
+        let encoded = crate::image::Encoded::of(cells.value(i)).ok()?;
+        let shape = self.image?.shape;
+        let size = (encoded.height, encoded.width);
+        (size != (shape.height, shape.width)).then_some(size)
+    }
+}
+
+/// The arrow type of a declared type. Images are fixed-size binary in truth: their size is of the column, not the type.
 pub(crate) fn canonical_type(ty: ColumnType) -> DataType {
     match ty {
         ColumnType::Bool => DataType::Boolean,
@@ -77,7 +107,7 @@ const fn is_binary(ty: &DataType) -> bool {
 /// A column of nothing but missing values.
 pub(crate) fn missing(ty: ColumnType, n: usize) -> Cast {
     let array = new_null_array(&canonical_type(ty), n);
-    Cast { raw: Arc::clone(&array), array, wrong: None }
+    Cast { raw: Arc::clone(&array), array, wrong: None, image: None }
 }
 
 /// Casts a raw column; `None` when its type cannot be read at all.
@@ -156,7 +186,7 @@ pub(crate) fn cast(raw: &ArrayRef, ty: ColumnType, has_null_words: bool) -> Opti
         });
         (0 < wrong.count_set_bits()).then_some(wrong)
     };
-    Some(Cast { array: result, wrong, raw: Arc::clone(raw) })
+    Some(Cast { array: result, wrong, raw: Arc::clone(raw), image: None })
 }
 
 /// The whole number that a float is, if it is one.

@@ -28,7 +28,13 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use crate::{
     error::FileError,
     files::{Format, Found, Packing, recognise, unpacked},
+    idx::Idx,
+    pictures,
+    read::READ_ROWS,
 };
+
+/// Bytes of rows read at once: rows with images are large.
+const READ_BYTES: usize = 32 << 20;
 
 /// JSON objects looked at for the names of the columns. A key that first comes later is not read.
 const JSON_SAMPLE_ROWS: usize = 100_000;
@@ -45,6 +51,8 @@ pub(crate) struct RawFile {
     /// The columns that can be read: text for CSV and JSON, the file's own types otherwise. Nested ones too.
     pub(crate) schema: SchemaRef,
     parquet: Option<ArrowReaderMetadata>,
+    /// What every image of an IDX file is.
+    pub(crate) idx: Option<Idx>,
 }
 
 impl RawFile {
@@ -85,6 +93,14 @@ impl RawFile {
                     .map_err(|reason| text_failed(name, &nul, reason))?;
                 Ok(Self::with_schema(found, format, text_schema(keys)))
             }
+            Format::Image => Ok(Self::with_schema(found, format, pictures::schema())),
+            Format::Idx(packing) => {
+                let idx = Idx::open(found, packing)?;
+                Ok(Self {
+                    idx: Some(idx.clone()),
+                    ..Self::with_schema(found, format, idx.schema())
+                })
+            }
         })?;
         if file.is_text() && file.schema.fields().is_empty() {
             // Blank lines, or a byte order mark and nothing else.
@@ -109,7 +125,7 @@ impl RawFile {
     }
 
     fn with_schema(found: &Found, format: Format, schema: SchemaRef) -> Self {
-        Self { found: found.clone(), format, schema, parquet: None }
+        Self { found: found.clone(), format, schema, parquet: None, idx: None }
     }
 
     fn open_parquet(found: &Found) -> Result<Self, FileError> {
@@ -164,12 +180,18 @@ impl RawFile {
             })
             .map_err(|error| failed(&found.name, &ArrowError::from(error)))?;
         let schema = Arc::clone(metadata.schema());
-        Ok(Self { found: found.clone(), format: Format::Parquet, schema, parquet: Some(metadata) })
+        let parquet = Some(metadata);
+        Ok(Self { parquet, ..Self::with_schema(found, Format::Parquet, schema) })
+    }
+
+    /// What it is.
+    pub(crate) const fn format(&self) -> Format {
+        self.format
     }
 
     /// Whether fields like `NA` mean "missing".
     pub(crate) const fn has_null_words(&self) -> bool {
-        matches!(self.format, Format::Csv(_))
+        self.format.has_null_words()
     }
 
     /// Whether columns are text whose type is still to be found.
@@ -184,8 +206,23 @@ impl RawFile {
 
     /// Rows, where the header says so.
     pub(crate) fn n_rows(&self) -> Option<u64> {
+        if self.format == Format::Image {
+            return Some(1);
+        }
         let rows = self.parquet.as_ref()?.metadata().file_metadata().num_rows();
         u64::try_from(rows).ok()
+    }
+
+    /// Rows to read at once, so that they take no more than [`READ_BYTES`] where one takes `row_bytes`, or what the file
+    /// says if that is more.
+    pub(crate) fn rows_at_once(&self, row_bytes: usize) -> usize {
+        let stored = self.parquet.as_ref().map_or(0, |it| {
+            let groups = it.metadata().row_groups();
+            let n_bytes: i64 = groups.iter().map(|it| it.total_byte_size()).sum();
+            let n_rows: i64 = groups.iter().map(|it| it.num_rows()).sum();
+            usize::try_from(n_bytes / n_rows.max(1)).unwrap_or(0)
+        });
+        (READ_BYTES / row_bytes.max(stored).max(1)).clamp(1, READ_ROWS)
     }
 
     /// How much work a column is, for sharing it fairly.
@@ -221,6 +258,15 @@ impl RawFile {
     fn raw_batches(&self, columns: &[usize], n_rows: usize) -> Result<Batches, FileError> {
         let name = self.found.name.clone();
         match self.format {
+            Format::Image => {
+                let found = std::slice::from_ref(&self.found);
+                let batch = pictures::rows(found, columns);
+                Ok(Box::new(std::iter::once(batch)))
+            }
+            Format::Idx(_) => {
+                let idx = self.idx.as_ref().expect("opened as IDX");
+                idx.batches(columns, n_rows)
+            }
             Format::Parquet => {
                 let metadata = self.parquet.clone().expect("opened as Parquet");
                 let mask =

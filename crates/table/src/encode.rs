@@ -25,6 +25,7 @@ pub(crate) struct Encoder {
     features: Vec<FeatureEncoder>,
     n_numeric: usize,
     n_categorical: usize,
+    n_pixels: usize,
 }
 
 struct FeatureEncoder {
@@ -40,7 +41,7 @@ enum Kind {
 }
 
 impl Encoder {
-    /// Prepares `plan`. Arrays are then given in the order of its features.
+    /// Prepares `plan`. Arrays are then given in the order of its features, the image last.
     pub(crate) fn new(plan: &FeaturePlan) -> Self {
         let (mut n_numeric, mut n_categorical) = (0, 0);
         let features = plan
@@ -68,15 +69,17 @@ impl Encoder {
                 FeatureEncoder { kind, at }
             })
             .collect();
-        Self { features, n_numeric, n_categorical }
+        Self { features, n_numeric, n_categorical, n_pixels: plan.n_pixels() }
     }
 
     /// An empty batch of the plan's width.
     pub(crate) fn batch(&self) -> Batch {
-        Batch::new(self.n_numeric, self.n_categorical)
+        let n_pixels = self.n_pixels;
+        Batch { n_pixels, ..Batch::new(self.n_numeric, self.n_categorical) }
     }
 
-    /// Appends `n_rows` rows, given as one array for every feature.
+    /// Appends `n_rows` rows, given as one array for every feature. A missing image becomes black: whoever asks takes such
+    /// rows out.
     pub(crate) fn append<'a>(
         &mut self,
         n_rows: usize,
@@ -88,7 +91,8 @@ impl Encoder {
         batch.n_rows += n_rows;
         batch.numeric.resize(numbers + n_rows * n_numeric, 0.0);
         batch.categorical.resize(slots + n_rows * n_categorical, SLOT_MISSING);
-        for (feature, array) in self.features.iter_mut().zip(columns) {
+        let mut columns = columns.into_iter();
+        for (feature, array) in self.features.iter_mut().zip(&mut columns) {
             let at = feature.at;
             match &mut feature.kind {
                 Kind::Numeric { mean, std, missing_flag } => {
@@ -102,6 +106,15 @@ impl Encoder {
                 Kind::Date { missing_flag } => {
                     let rows = &mut batch.numeric[numbers..];
                     dates(array, *missing_flag, n_numeric, at, rows);
+                }
+            }
+        }
+        if let Some(array) = columns.next().filter(|_| 0 < self.n_pixels) {
+            let images = array.as_fixed_size_binary();
+            for i in 0..n_rows {
+                match images.is_valid(i) {
+                    true => batch.pixels.extend_from_slice(images.value(i)),
+                    false => batch.pixels.resize(batch.pixels.len() + self.n_pixels, 0),
                 }
             }
         }

@@ -67,16 +67,29 @@ pub(crate) enum FileError {
     #[error("cannot read `{file}`")]
     Io { file: String, source: io::Error },
 
-    #[error(
-        "column `{column}` of file `{file}` is {found}, which is neither number, text nor time"
-    )]
-    Nested { file: String, column: String, found: String },
+    #[error("column `{column}` of file `{file}` is {found}, which is {wanted}")]
+    Nested { file: String, column: String, found: String, wanted: &'static str },
 
     #[error("file `{file}` has no column {}, needed as {purpose}", quoted(columns))]
     ColumnAbsent { file: String, columns: Vec<String>, purpose: &'static str, near: Vec<String> },
 
     #[error("file `{file}` does not fit the model: it has no column {}", quoted(columns))]
     ModelMismatch { file: String, columns: Vec<String>, near: Vec<String> },
+
+    #[error(
+        "file `{file}` is no IDX file of {what}: it starts with {found}, must start with {expected}"
+    )]
+    IdxMagic { file: String, found: String, expected: String, what: &'static str },
+
+    #[error(
+        "`{file}` holds {} images and `{labels}` {} labels",
+        thousands(*n_images),
+        thousands(*n_labels)
+    )]
+    IdxCount { file: String, n_images: u64, labels: String, n_labels: u64 },
+
+    #[error("class folder `{folder}` has no image")]
+    ClassEmpty { folder: String },
 
     #[error("file `{file}` has changed since the snapshot")]
     Changed { file: String, expected: String, found: String },
@@ -129,6 +142,9 @@ impl Coded for FileError {
             Self::Nested { .. } => "column-nested",
             Self::ColumnAbsent { .. } => "column-absent",
             Self::ModelMismatch { .. } => "model-schema-mismatch",
+            Self::IdxMagic { .. } => "idx-magic",
+            Self::IdxCount { .. } => "idx-count",
+            Self::ClassEmpty { .. } => "class-folder-empty",
             Self::Changed { .. } => "snapshot-changed",
         })
     }
@@ -162,7 +178,14 @@ impl Coded for FileError {
             }
             Self::EmptyFolder { .. } | Self::Unknown { .. } => vec![
                 "files that are read end in `.parquet`, `.csv`, `.json`, `.jsonl`, `.ndjson`, `.arrow`, `.feather`, \
-                 `.ipc`; text also as `.gz` or `.zst`"
+                 `.ipc`, `.png`, `.jpg`, `.jpeg`, `idx3-ubyte`; text and IDX also as `.gz`, text as `.zst`"
+                    .to_owned(),
+            ],
+            Self::IdxMagic { what: "images", found, .. } if found == "00 00 08 01" => {
+                vec!["this is a file of labels: name the file of images, labels are found beside it".to_owned()]
+            }
+            Self::ClassEmpty { .. } => vec![
+                "a folder names the class of the images in it: remove the folder, or name files by a pattern"
                     .to_owned(),
             ],
             _ => Vec::new(),
@@ -229,6 +252,9 @@ impl Coded for RuleError {
     }
 }
 
+/// Sizes of images that a failure shows.
+const SIZES_SHOWN: usize = 5;
+
 /// Why a plan cannot be fitted or rows cannot be encoded.
 #[derive(Debug, Error)]
 pub(crate) enum FitError {
@@ -277,6 +303,12 @@ pub(crate) enum FitError {
     #[error("feature `{column}` has kind `{kind}`, which type `{ty}` cannot have")]
     Kind { column: String, kind: &'static str, ty: &'static str },
 
+    #[error("the images of `{column}` differ in size")]
+    ImageSizes { column: String, sizes: Vec<(String, u64)> },
+
+    #[error("no image of `{column}` can be read: {reason}")]
+    ImagesUnreadable { column: String, reason: String },
+
     #[error("weight `{column}` is {found} at {place}, must be a finite number of at least 0")]
     Weight { column: String, found: String, place: String },
 
@@ -300,6 +332,8 @@ impl Coded for FitError {
             Self::KnownAfter { .. } => "feature-known-after",
             Self::ColumnMissing { .. } => "column-all-missing",
             Self::Kind { .. } => "feature-kind",
+            Self::ImageSizes { .. } => "image-sizes",
+            Self::ImagesUnreadable { .. } => "images-unreadable",
             Self::Weight { .. } => "weight-invalid",
             Self::Spill { .. } => "spill-failed",
         })
@@ -325,6 +359,17 @@ impl Coded for FitError {
             | Self::ColumnMissing { n_rows, .. } => {
                 vec![format!("{} rows were read", thousands(*n_rows))]
             }
+            Self::ImageSizes { sizes, .. } => {
+                let mut shown: Vec<String> = sizes
+                    .iter()
+                    .take(SIZES_SHOWN)
+                    .map(|(size, n)| format!("{} are {size} (height × width)", thousands(*n)))
+                    .collect();
+                if SIZES_SHOWN < sizes.len() {
+                    shown.push(format!("and {} more sizes", sizes.len() - SIZES_SHOWN));
+                }
+                shown
+            }
             Self::LabelClasses { classes, .. } => near_detail("the first classes are", classes),
             Self::ClassUnseen { classes, place, .. } => {
                 vec![format!("first at {place}"), format!("the model knows {}", quoted(classes))]
@@ -338,6 +383,10 @@ impl Coded for FitError {
             Self::NoLabel => {
                 vec!["`role = \"label\"` in the schema file makes a column the label".to_owned()]
             }
+            Self::ImageSizes { .. } => vec![
+                "images are not resized here: bring them to one size first, as `magick mogrify -resize '64x64!'` does"
+                    .to_owned(),
+            ],
             Self::NoFeatures => {
                 vec!["`role = \"feature\"` in the schema file makes a column a feature".to_owned()]
             }

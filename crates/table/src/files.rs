@@ -12,9 +12,9 @@ use std::{
 };
 
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use karat_core::nearest;
+use karat_core::{ImageFormat, nearest};
 
-use crate::error::FileError;
+use crate::{error::FileError, idx, image};
 
 /// A file by the name people know it by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,40 @@ pub(crate) enum Format {
     Csv(Packing),
     /// One JSON object after the other.
     Json(Packing),
+    /// One image: one row.
+    Image,
+    /// MNIST's format, a file of images with a file of labels beside it.
+    Idx(Packing),
+}
+
+impl Format {
+    /// Whether fields like `NA` mean "missing".
+    pub(crate) const fn has_null_words(self) -> bool {
+        matches!(self, Self::Csv(_))
+    }
+
+    /// How images of a column are read from a file of this format: of a table as the column says, else as the format has
+    /// them. So a model of one is used on the other.
+    pub(crate) const fn image(self, column: ImageFormat) -> ImageFormat {
+        match self {
+            Self::Image => ImageFormat { is_raw: false, ..column },
+            Self::Idx(_) => ImageFormat { is_raw: true, ..column },
+            _ => column,
+        }
+    }
+}
+
+impl Found {
+    /// The file of labels that belongs to this one, where it is a file of images in IDX.
+    pub(crate) fn labels(&self) -> Option<Self> {
+        let path = idx::labels_of(&self.path)?;
+        let file = path.file_name()?.to_str()?;
+        let name = match self.name.rsplit_once('/') {
+            Some((folder, _)) => format!("{folder}/{file}"),
+            None => file.to_owned(),
+        };
+        Some(Self { name, path })
+    }
 }
 
 /// How a text file is compressed.
@@ -108,6 +142,9 @@ pub(crate) fn discover(root: &Path, patterns: &[String]) -> Result<Vec<Found>, F
             found.insert(name.clone(), Found { name, path });
         }
     }
+    // A file of labels is part of its file of images.
+    let labels: Vec<String> = found.values().filter_map(Found::labels).map(|it| it.name).collect();
+    found.retain(|name, _| !labels.contains(name));
     Ok(found.into_values().collect())
 }
 
@@ -163,10 +200,13 @@ fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
 
 fn in_folder(folder: &Path, shown: &str) -> Result<Vec<PathBuf>, FileError> {
     let mut paths = Vec::new();
+    let mut images = Vec::new();
+    let mut without_files = Vec::new();
     let mut waiting = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = waiting.pop() {
         let entries = fs::read_dir(&folder)
             .map_err(|error| FileError::io(&folder.display().to_string(), error))?;
+        let mut is_without_files = 0 < depth;
         for entry in entries {
             let entry =
                 entry.map_err(|error| FileError::io(&folder.display().to_string(), error))?;
@@ -182,10 +222,27 @@ fn in_folder(folder: &Path, shown: &str) -> Result<Vec<PathBuf>, FileError> {
                 if depth < DEPTH_MAX {
                     waiting.push((path, depth + 1));
                 }
-            } else if by_name(&name).is_some() && path.is_file() {
-                paths.push(path);
+                is_without_files = false;
+            } else if path.is_file() {
+                match by_name(&name) {
+                    None => continue,
+                    Some(Format::Image) => images.push(path),
+                    Some(_) => paths.push(path),
+                }
+                is_without_files = false;
             }
         }
+        if is_without_files {
+            without_files.push(folder);
+        }
+    }
+    // Beside tables, pictures are illustrations; alone they are the data, and their folders are classes.
+    if paths.is_empty() && !images.is_empty() {
+        without_files.sort();
+        if let Some(empty) = without_files.first() {
+            return Err(FileError::ClassEmpty { folder: empty.display().to_string() });
+        }
+        return Ok(images);
     }
     if paths.is_empty() {
         return Err(FileError::EmptyFolder { folder: shown.to_owned() });
@@ -215,17 +272,25 @@ fn by_name(name: &str) -> Option<Format> {
         .or_else(|| name.strip_suffix(".zst"))
         .or_else(|| name.strip_suffix(".zstd"))
         .unwrap_or(&name);
+    if idx::is_named(&name) {
+        return Some(Format::Idx(Packing::Plain));
+    }
     match inner.rsplit_once('.')?.1 {
         "parquet" | "pq" if inner == name => Some(Format::Parquet),
         "arrow" | "feather" | "ipc" | "arrows" if inner == name => Some(Format::ArrowFile),
         "csv" => Some(Format::Csv(Packing::Plain)),
         "json" | "jsonl" | "ndjson" => Some(Format::Json(Packing::Plain)),
+        "png" | "jpg" | "jpeg" if inner == name => Some(Format::Image),
         _ => None,
     }
 }
 
-/// What `file` is, by its first bytes; only text, which has no such mark, goes by its name.
+/// What `file` is, by its first bytes; only text, which has no such mark, goes by its name, and so does what is called an
+/// image: one that is damaged is a bad row and no unknown format.
 pub(crate) fn recognise(file: &Found) -> Result<Format, FileError> {
+    if by_name(&file.name) == Some(Format::Image) {
+        return Ok(Format::Image);
+    }
     let start = first_bytes(
         File::open(&file.path).map_err(|error| FileError::io(&file.name, error))?,
         &file.name,
@@ -240,6 +305,9 @@ pub(crate) fn recognise(file: &Found) -> Result<Format, FileError> {
     {
         return Err(FileError::Refused { file: file.name.clone(), what });
     }
+    if image::is_encoded(&start) {
+        return Ok(Format::Image);
+    }
     if start.starts_with(b"PAR1") {
         return Ok(Format::Parquet);
     }
@@ -249,13 +317,7 @@ pub(crate) fn recognise(file: &Found) -> Result<Format, FileError> {
     if start.starts_with(b"\xff\xff\xff\xff") {
         return Ok(Format::ArrowStream);
     }
-    let packing = if start.starts_with(b"\x1f\x8b") {
-        Packing::Gzip
-    } else if start.starts_with(b"\x28\xb5\x2f\xfd") {
-        Packing::Zstd
-    } else {
-        Packing::Plain
-    };
+    let packing = packing(&start);
     let inner = match packing {
         Packing::Plain => start,
         _ => {
@@ -269,7 +331,12 @@ pub(crate) fn recognise(file: &Found) -> Result<Format, FileError> {
     };
     let unknown = |reason: String| FileError::Unknown { file: file.name.clone(), reason };
     let shown = || inner.iter().take(8).map(|it| format!("{it:02x}")).collect::<Vec<_>>().join(" ");
+    if inner.starts_with(&idx::IMAGES) {
+        return Ok(Format::Idx(packing));
+    }
     match by_name(&file.name) {
+        // Its magic is not that of images: whoever opens it says so.
+        Some(Format::Idx(_)) => Ok(Format::Idx(packing)),
         Some(Format::Csv(_)) => Ok(Format::Csv(packing)),
         Some(Format::Json(_)) => {
             let first = inner.iter().find(|it| !it.is_ascii_whitespace());
@@ -291,6 +358,22 @@ pub(crate) fn recognise(file: &Found) -> Result<Format, FileError> {
         ))),
         None => Err(unknown(format!("neither its name nor its first bytes {} tell", shown()))),
     }
+}
+
+fn packing(start: &[u8]) -> Packing {
+    if start.starts_with(b"\x1f\x8b") {
+        Packing::Gzip
+    } else if start.starts_with(b"\x28\xb5\x2f\xfd") {
+        Packing::Zstd
+    } else {
+        Packing::Plain
+    }
+}
+
+/// How `file` is compressed, by its first bytes.
+pub(crate) fn packing_of(file: &Found) -> Result<Packing, FileError> {
+    let opened = File::open(&file.path).map_err(|error| FileError::io(&file.name, error))?;
+    Ok(packing(&first_bytes(opened, &file.name)?))
 }
 
 fn refuse_known(start: &[u8], name: &str) -> Result<(), FileError> {

@@ -7,8 +7,8 @@
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::filter;
 use karat_core::{
-    Column, ColumnType, Encoding, Failure, Feature, FeatureKind, FeaturePlan, LabelPlan, Name,
-    Role, Schema, Task, nearest,
+    Column, ColumnType, Encoding, Failure, Feature, FeatureKind, FeaturePlan, ImagePlan,
+    ImageShape, LabelPlan, Name, Role, Schema, Task, nearest,
     plan::VOCABULARY_MAX,
     port::{FitRequest, Located},
 };
@@ -18,6 +18,7 @@ use crate::{
     cast::{canonical_type, present},
     count::{Counter, Moments, each_number},
     error::FitError,
+    image::Census,
     read::{Need, RowStream, Wanted},
     snapshot::Files,
     split::{RowRule, find},
@@ -60,7 +61,9 @@ impl<'a> Fitted<'a> {
             |kind| Err(FitError::Kind { column: column.name.clone(), kind, ty: column.ty.word() });
         match kind {
             FeatureKind::Numeric if column.ty == ColumnType::Text => return refuse("numeric"),
-            FeatureKind::Image => return refuse("image"),
+            FeatureKind::Numeric | FeatureKind::Categorical if column.ty == ColumnType::Image => {
+                return refuse("numeric or categorical");
+            }
             FeatureKind::Date if column.ty != ColumnType::Time => return refuse("date"),
             _ => {}
         }
@@ -106,6 +109,16 @@ impl<'a> Fitted<'a> {
     }
 }
 
+/// What the images of the training rows become.
+fn image_plan(column: &Column, census: &Census) -> ImagePlan {
+    let ImageShape { channels, height, width } = census.shape;
+    let (mean, std) = census
+        .moments()
+        .map(|(mean, std)| (mean / 255.0, if 0.0 < std { std / 255.0 } else { 1.0 }))
+        .unzip();
+    ImagePlan { column: column.name.clone(), channels, height, width, mean, std }
+}
+
 /// Mean and standard deviation; 1 where a column does not vary, so that it becomes 0 and not NaN.
 fn scale(moments: &Moments) -> (f64, f64) {
     let std = moments.std().filter(|it| 0.0 < *it && it.is_finite()).unwrap_or(1.0);
@@ -124,11 +137,15 @@ pub(crate) fn fit(
     let rule = RowRule::compile(split, find(located, split)?, schema)?;
     let label = schema.label().ok_or(FitError::NoLabel)?;
     let mut features = features(schema)?;
+    let mut image = schema.image().and_then(|it| Some((it, Census::new(it.image()?.shape))));
     let weight = schema.names(Role::Weight).next().map(str::to_owned);
 
     let mut wanted = Wanted::default();
     for feature in &features {
         wanted.add(&feature.column.name, feature.column.ty, Need::As("a feature"));
+    }
+    if let Some(column) = schema.image() {
+        wanted.add_column(column, Need::As("a feature"));
     }
     wanted.add(&label.name, label.ty, Need::As("the label"));
     rule.want(schema, &mut wanted);
@@ -142,8 +159,14 @@ pub(crate) fn fit(
         let is_in = rule.mask(&block)?;
         n_rows += is_in.count_set_bits() as u64;
         let labels = block.array(&label.name)?;
-        let is_in = &is_in & &present(labels);
+        let mut is_in = &is_in & &present(labels);
         n_labeled += is_in.count_set_bits() as u64;
+        if let Some((column, census)) = &mut image {
+            let column = block.column(&column.name)?;
+            census.add(column, &is_in);
+            // A row whose image cannot be read is none of the rows trained on.
+            is_in = &is_in & &present(&column.array);
+        }
         let is_in = BooleanArray::new(is_in, None);
         let kept = |array: &ArrayRef| -> ArrayRef {
             if is_in.true_count() == is_in.len() {
@@ -165,6 +188,16 @@ pub(crate) fn fit(
         let (split, snapshot) = (split.to_string(), located.snapshot.label());
         return Err(FitError::SplitEmpty { split, snapshot, n_rows: files.n_rows() }.into());
     }
+    if let Some((column, census)) = &image {
+        let column = column.name.clone();
+        if census.has_other_sizes() {
+            return Err(FitError::ImageSizes { column, sizes: census.sizes() }.into());
+        }
+        if census.n == 0 && 0 < n_labeled {
+            let (columns, split) = (vec![column], split.to_string());
+            return Err(FitError::ColumnMissing { columns, split, n_rows: n_labeled }.into());
+        }
+    }
     let counted = Labels { column: label, split, classes, moments, n_rows, n_labeled };
     let label = label_plan(&counted, request)?;
     let empty: Vec<String> =
@@ -174,7 +207,8 @@ pub(crate) fn fit(
         return Err(FitError::ColumnMissing { columns: empty, split, n_rows: n_labeled }.into());
     }
     let features = features.into_iter().map(Fitted::feature).collect();
-    Ok(FeaturePlan { features, label, weight, image: None })
+    let image = image.map(|(column, census)| image_plan(column, &census));
+    Ok(FeaturePlan { features, label, weight, image })
 }
 
 fn features(schema: &Schema) -> Result<Vec<Fitted<'_>>, FitError> {
@@ -183,8 +217,14 @@ fn features(schema: &Schema) -> Result<Vec<Fitted<'_>>, FitError> {
     if !columns.is_empty() {
         return Err(FitError::KnownAfter { columns });
     }
-    let features = schema.features().map(Fitted::new).collect::<Result<Vec<_>, _>>()?;
-    if features.is_empty() { Err(FitError::NoFeatures) } else { Ok(features) }
+    let is_scalar = |it: &&Column| it.ty != ColumnType::Image;
+    let features =
+        schema.features().filter(is_scalar).map(Fitted::new).collect::<Result<Vec<_>, _>>()?;
+    if features.is_empty() && schema.image().is_none() {
+        Err(FitError::NoFeatures)
+    } else {
+        Ok(features)
+    }
 }
 
 /// The label column after counting.

@@ -121,6 +121,11 @@ impl ValueHashes {
             DataType::Float64 => a.extend(
                 array.as_primitive::<Float64Type>().values().iter().map(|x| float_bits(*x)),
             ),
+            DataType::FixedSizeBinary(_) => {
+                let images = array.as_fixed_size_binary();
+                a.extend((0..n).map(|i| hash_bytes(images.value(i), K1)));
+                second = Some((0..n).map(|i| hash_bytes(images.value(i), K4)).collect());
+            }
             _ => {
                 let mut b = Vec::with_capacity(n);
                 match Texts::of(array) {

@@ -4,9 +4,10 @@
 //!
 //! Reading order: [`infer`], [`role`], [`Guess`].
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
 use karat_core::{Column, ColumnType, Failure, Role, Schema, nearest};
 use rayon::iter::{
     IndexedParallelIterator as _, IntoParallelRefMutIterator as _, ParallelIterator as _,
@@ -17,7 +18,8 @@ use crate::{
     count::Counter,
     decode::RawFile,
     error::FitError,
-    files::discover,
+    files::{Format, discover},
+    image::{self, Encoded, by_count},
     read::READ_ROWS,
     text::{Texts, parse_float, parse_int, parse_time},
 };
@@ -50,7 +52,7 @@ pub(crate) fn infer(
             .fields()
             .iter()
             .enumerate()
-            .filter(|(_, field)| declared_type(field.data_type()).is_some())
+            .filter(|(_, field)| declared_type(field.data_type()).is_some() || raw.idx.is_some())
             .map(|(at, _)| at)
             .collect();
         // Where each column of this file stands among all columns seen.
@@ -64,14 +66,15 @@ pub(crate) fn infer(
                 });
             slots.push(slot);
         }
+        let n_at_once = raw.rows_at_once(1);
         let mut n_in_file = 0;
-        for batch in raw.batches(&readable, READ_ROWS)? {
+        for batch in raw.batches(&readable, n_at_once)? {
             let batch = batch?;
             n_in_file += batch.num_rows();
             guesses.par_iter_mut().enumerate().for_each(|(slot, guess)| {
                 match slots.iter().position(|it| *it == slot) {
                     Some(at) => {
-                        guess.update(batch.column(at), raw.is_text(), raw.has_null_words());
+                        guess.update(batch.column(at), &raw);
                     }
                     None => guess.n_missing += batch.num_rows() as u64,
                 }
@@ -92,10 +95,16 @@ pub(crate) fn infer(
         }
         .into());
     }
+    for guess in &guesses {
+        guess.images.as_ref().map_or(Ok(()), |images| images.refuse(&guess.name))?;
+    }
     let mut has_time = false;
     let columns = guesses
         .iter()
         .map(|guess| {
+            if let Some(images) = &guess.images {
+                return images.column(&guess.name);
+            }
             let ty = guess.ty();
             let is_label = label == Some(guess.name.as_str());
             let role = if is_label { Role::Label } else { role(guess, ty, n_rows, has_time) };
@@ -164,6 +173,71 @@ struct Guess {
     typed: Option<ColumnType>,
     text: Option<TextGuess>,
     values: Option<Counter>,
+    images: Option<Images>,
+}
+
+/// The images of a column, by their headers.
+#[derive(Default)]
+struct Images {
+    /// Height and width.
+    sizes: BTreeMap<(u32, u32), u64>,
+    is_colour: bool,
+    /// Why the first that cannot be read cannot.
+    unreadable: Option<String>,
+}
+
+impl Images {
+    /// Those of a batch: bytes of which some are PNG or JPEG, or pixels of an IDX file.
+    fn of(raw: &ArrayRef, file: &RawFile) -> Option<Self> {
+        if let (DataType::FixedSizeBinary(_), Some(idx)) = (raw.data_type(), &file.idx) {
+            let shape = idx.format.shape;
+            let sizes = BTreeMap::from([((shape.height, shape.width), raw.len() as u64)]);
+            return Some(Self { sizes, ..Self::default() });
+        }
+        let cells = image::cells(raw)?;
+        let is_image_file = file.format() == Format::Image;
+        if !is_image_file && !cells.iter().flatten().any(image::is_encoded) {
+            return None;
+        }
+        let mut images = Self::default();
+        for cell in cells.iter().flatten() {
+            match Encoded::of(cell) {
+                Ok(found) => {
+                    *images.sizes.entry((found.height, found.width)).or_default() += 1;
+                    images.is_colour |= found.is_colour;
+                }
+                Err(reason) => images.unreadable = images.unreadable.or(Some(reason)),
+            }
+        }
+        Some(images)
+    }
+
+    fn join(&mut self, other: Self) {
+        for (size, n) in other.sizes {
+            *self.sizes.entry(size).or_default() += n;
+        }
+        self.is_colour |= other.is_colour;
+        self.unreadable = self.unreadable.take().or(other.unreadable);
+    }
+
+    fn refuse(&self, column: &str) -> Result<(), FitError> {
+        let column = column.to_owned();
+        match self.sizes.len() {
+            0 => {
+                let reason = self.unreadable.clone().unwrap_or_else(|| "there is none".to_owned());
+                Err(FitError::ImagesUnreadable { column, reason })
+            }
+            1 => Ok(()),
+            _ => Err(FitError::ImageSizes { column, sizes: by_count(self.sizes.clone()) }),
+        }
+    }
+
+    fn column(&self, name: &str) -> Column {
+        let mut column = Column::new(name, ColumnType::Image, Role::Feature);
+        column.size = self.sizes.keys().next().map(|(height, width)| [*height, *width]);
+        column.channels = Some(if self.is_colour { 3 } else { 1 });
+        column
+    }
 }
 
 /// Which types every text so far parses as.
@@ -185,12 +259,17 @@ impl Guess {
             typed: None,
             text: None,
             values: None,
+            images: None,
         }
     }
 
-    fn update(&mut self, raw: &ArrayRef, is_text: bool, has_null_words: bool) {
+    fn update(&mut self, raw: &ArrayRef, file: &RawFile) {
+        if let Some(images) = Images::of(raw, file) {
+            return self.images.get_or_insert_default().join(images);
+        }
+        let is_text = file.is_text();
         let Some(found) = declared_type(raw.data_type()) else { return };
-        let Some(cast) = cast(raw, found, has_null_words) else { return };
+        let Some(cast) = cast(raw, found, file.has_null_words()) else { return };
         let array = cast.array;
         let n_missing = array.logical_null_count() as u64;
         self.n_missing += n_missing;

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`ArrowTables`], then `files`, `decode`, `cast`, `read` (how rows come in), `split`, `snapshot`,
 //! `measure`, `fit`, `encode`, `rows`, `score`, `write` (how they go out), `scored`. Beside them: `text` and `calendar`
-//! (values as words), `hash`, `count`, `predicate`, `infer`.
+//! (values as words), `idx` and `image` (pictures), `hash`, `count`, `predicate`, `infer`.
 
 mod calendar;
 mod cast;
@@ -18,8 +18,11 @@ mod error;
 mod files;
 mod fit;
 mod hash;
+mod idx;
+mod image;
 mod infer;
 mod measure;
+mod pictures;
 mod predicate;
 mod read;
 mod rows;

@@ -72,10 +72,13 @@ pub(crate) fn measure(
     let mut n_rows = 0_u64;
     for block in RowStream::open(files.found.clone(), wanted.clone(), threads)? {
         let block = block?;
-        let name = &files.found[block.file].name;
         let first = files.position(block.file, block.first_row);
+        let place = |i: usize| {
+            let (file, row) = files.place(first + i as u64);
+            (files.found[file].name.clone(), row + 1)
+        };
         let (counted, hashed) = rayon::join(
-            || columns.par_iter_mut().try_for_each(|it| it.update(&block, name)),
+            || columns.par_iter_mut().try_for_each(|it| it.update(&block, &place)),
             || -> Result<(), Failure> {
                 let bits = splits.update(&block, schema)?;
                 let lanes = rows.update(&block, first, &bits)?;
@@ -154,7 +157,7 @@ pub(crate) fn measure(
 fn everything(schema: &Schema) -> Wanted {
     let mut wanted = Wanted::default();
     for column in &schema.columns {
-        wanted.add(&column.name, column.ty, Need::Optional);
+        wanted.add_column(column, Need::Optional);
     }
     wanted
 }

@@ -47,7 +47,13 @@ impl Predicate {
     pub(crate) fn compile(rule: &str, text: &str, schema: &Schema) -> Result<Self, RuleError> {
         let field = |name: &str, ty: ColumnType| Field::new(name, canonical_type(ty), true);
         let all = ArrowSchema::new(
-            schema.columns.iter().map(|it| field(&it.name, it.ty)).collect::<Vec<_>>(),
+            schema
+                .columns
+                .iter()
+                // SQL has nothing to say about pixels.
+                .filter(|it| it.ty != ColumnType::Image)
+                .map(|it| field(&it.name, it.ty))
+                .collect::<Vec<_>>(),
         );
         let refuse = |error: &DataFusionError| refusal(rule, text, schema, error);
         let all = DFSchema::try_from(all).map_err(|error| refuse(&error))?;

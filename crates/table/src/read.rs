@@ -19,18 +19,21 @@ use std::{
     thread::JoinHandle,
 };
 
-use arrow::array::ArrayRef;
-use karat_core::{ColumnType, Failure, nearest};
+use arrow::array::{ArrayRef, RecordBatch};
+use karat_core::{Column as SchemaColumn, ColumnType, Failure, ImageFormat, nearest};
 
 use crate::{
     cast::{Cast, cast, missing},
     decode::RawFile,
     error::{FileError, internal},
     files::{Format, Found, recognise},
+    image, pictures,
 };
 
 /// Rows decoded at once. At 20 columns of 8 bytes this is 5 MB.
 pub(crate) const READ_ROWS: usize = 32_768;
+/// Bytes of decoded images in one piece.
+const IMAGES_BYTES: usize = 32 << 20;
 /// Pieces a decoder may be ahead.
 const QUEUE: usize = 3;
 /// Decoders of one stream: more would only wait for whoever uses the rows.
@@ -56,6 +59,17 @@ pub(crate) struct Column {
     pub(crate) ty: ColumnType,
     /// What it is needed for.
     pub(crate) need: Need,
+    /// How its images are to be read, where it holds images.
+    pub(crate) image: Option<ImageFormat>,
+}
+
+impl Column {
+    fn missing(&self, n_rows: usize) -> Cast {
+        match self.image {
+            Some(format) => image::missing(format, n_rows),
+            None => missing(self.ty, n_rows),
+        }
+    }
 }
 
 /// The columns to read, each once.
@@ -65,14 +79,29 @@ pub(crate) struct Wanted(Vec<Column>);
 impl Wanted {
     /// Adds a column; one that is there already keeps the stronger need.
     pub(crate) fn add(&mut self, name: &str, ty: ColumnType, need: Need) {
-        match self.0.iter_mut().find(|it| it.name == name) {
+        self.put(Column { name: name.to_owned(), ty, need, image: None });
+    }
+
+    /// Adds a column of the schema, which may hold images.
+    pub(crate) fn add_column(&mut self, column: &SchemaColumn, need: Need) {
+        let (name, image) = (column.name.clone(), column.image());
+        self.put(Column { name, ty: column.ty, need, image });
+    }
+
+    fn put(&mut self, column: Column) {
+        match self.0.iter_mut().find(|it| it.name == column.name) {
             Some(known) => {
-                if known.need == Need::Optional || need == Need::Model {
-                    known.need = need;
+                if known.need == Need::Optional || column.need == Need::Model {
+                    known.need = column.need;
                 }
             }
-            None => self.0.push(Column { name: name.to_owned(), ty, need }),
+            None => self.0.push(column),
         }
+    }
+
+    /// Bytes of the images of one row.
+    fn image_bytes(&self) -> usize {
+        self.0.iter().filter_map(|it| it.image).map(|it| it.shape.n_bytes()).sum()
     }
 
     /// Where the column called `name` stands in a [`Block`].
@@ -81,10 +110,10 @@ impl Wanted {
     }
 }
 
-/// Rows of one file, in order.
+/// Rows of one file, in order; or of several files of one row each, one after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// Which file, in the order given.
+    /// Which file, in the order given: the first of them.
     pub(crate) file: usize,
     /// Rows of that file before this block.
     pub(crate) first_row: u64,
@@ -140,6 +169,7 @@ struct Job {
     files: Vec<Found>,
     wanted: Arc<Wanted>,
     n_lanes: usize,
+    threads: usize,
 }
 
 impl RowStream {
@@ -147,7 +177,7 @@ impl RowStream {
     pub(crate) fn open(files: Vec<Found>, wanted: Wanted, threads: usize) -> Result<Self, Failure> {
         let wanted = Arc::new(wanted);
         let n_lanes = threads.min(wanted.0.len()).clamp(1, DECODERS_MAX);
-        let job = Arc::new(Job { files, wanted: Arc::clone(&wanted), n_lanes });
+        let job = Arc::new(Job { files, wanted: Arc::clone(&wanted), n_lanes, threads });
         let mut stream = Self {
             lanes: Vec::new(),
             threads: Vec::new(),
@@ -232,9 +262,7 @@ impl RowStream {
                     let columns = slots
                         .into_iter()
                         .zip(&self.wanted.0)
-                        .map(|(column, wanted)| {
-                            column.unwrap_or_else(|| missing(wanted.ty, n_rows))
-                        })
+                        .map(|(column, wanted)| column.unwrap_or_else(|| wanted.missing(n_rows)))
                         .collect();
                     let wanted = Arc::clone(&self.wanted);
                     return Ok(Some(Block { file, first_row, n_rows, columns, wanted }));
@@ -271,12 +299,12 @@ struct Closed;
 
 fn decode(job: &Job, lane: usize, out: &SyncSender<Message>) -> Result<(), Closed> {
     let send = |message| out.send(message).map_err(|_| Closed);
-    for (at, found) in job.files.iter().enumerate() {
-        if let Err(stop) = decode_file(job, lane, at, found, &send) {
-            return match stop {
-                Stop::Closed => Err(Closed),
-                Stop::Failed(error) => send(Message::Failed(error)),
-            };
+    let mut at = 0;
+    while at < job.files.len() {
+        match decode_file(job, lane, at, &send) {
+            Ok(n_files) => at += n_files,
+            Err(Stop::Closed) => return Err(Closed),
+            Err(Stop::Failed(error)) => return send(Message::Failed(error)),
         }
     }
     send(Message::End)
@@ -299,23 +327,27 @@ impl From<Closed> for Stop {
     }
 }
 
+/// Sends the rows of the file at `at`, and of the images that follow it; returns how many files those are.
 fn decode_file(
     job: &Job,
     lane: usize,
     at: usize,
-    found: &Found,
     send: &dyn Fn(Message) -> Result<(), Closed>,
-) -> Result<(), Stop> {
+) -> Result<usize, Stop> {
+    let found = &job.files[at];
     let format = recognise(found)?;
     if lane != 0 && format != Format::Parquet {
-        return Ok(());
+        return Ok(1);
+    }
+    if format == Format::Image {
+        return decode_images(job, at, send);
     }
     let raw = RawFile::open_as(found, format)?;
     let columns = resolve(&job.wanted, &raw, found)?;
     let lanes = share(&columns, &raw, job.n_lanes);
     let mine = &lanes[lane];
     if lane != 0 && mine.is_empty() {
-        return Ok(());
+        return Ok(1);
     }
     let partners: Arc<[usize]> = if lane == 0 {
         (1..lanes.len()).filter(|it| !lanes[*it].is_empty()).collect()
@@ -323,24 +355,73 @@ fn decode_file(
         Arc::new([])
     };
     let projection: Vec<usize> = mine.iter().map(|(in_file, _)| *in_file).collect();
-    for batch in raw.batches(&projection, READ_ROWS)? {
+    // Every decoder of a file must cut it at the same rows, whichever columns are its own.
+    let n_rows = match job.wanted.image_bytes() {
+        0 => READ_ROWS,
+        row_bytes => raw.rows_at_once(row_bytes),
+    };
+    for batch in raw.batches(&projection, n_rows)? {
         let batch = batch?;
-        let mut columns = Vec::with_capacity(mine.len());
-        for (array, (_, wanted)) in batch.columns().iter().zip(mine) {
-            let column = &job.wanted.0[*wanted];
-            let cast =
-                cast(array, column.ty, raw.has_null_words()).ok_or_else(|| FileError::Nested {
-                    file: found.name.clone(),
-                    column: column.name.clone(),
-                    found: array.data_type().to_string().chars().take(80).collect(),
-                })?;
-            columns.push((*wanted, cast));
-        }
+        let columns = cast_all(job, found, format, &batch, mine)?;
         let partners = Arc::clone(&partners);
         send(Message::Rows { file: at, n_rows: batch.num_rows(), columns, partners })?;
     }
     send(Message::EndOfFile { partners })?;
-    Ok(())
+    Ok(1)
+}
+
+/// Sends the image at `at` and those that follow it as one piece: a piece a row would be all overhead.
+fn decode_images(
+    job: &Job,
+    at: usize,
+    send: &dyn Fn(Message) -> Result<(), Closed>,
+) -> Result<usize, Stop> {
+    let first = &job.files[at];
+    let columns = resolve(&job.wanted, &RawFile::open_as(first, Format::Image)?, first)?;
+    let most = (IMAGES_BYTES / job.wanted.image_bytes().max(1)).max(1);
+    let mut n = pictures::n_at_once(&job.files[at..]).min(most);
+    let is_image = |file: &Found| Ok::<bool, FileError>(recognise(file)? == Format::Image);
+    for i in 1..n {
+        if !is_image(&job.files[at + i])? {
+            n = i;
+            break;
+        }
+    }
+    let projection: Vec<usize> = columns.iter().map(|(in_file, _)| *in_file).collect();
+    let batch = pictures::rows(&job.files[at..at + n], &projection)?;
+    let columns = cast_all(job, first, Format::Image, &batch, &columns)?;
+    let partners: Arc<[usize]> = Arc::new([]);
+    send(Message::Rows { file: at, n_rows: n, columns, partners: Arc::clone(&partners) })?;
+    send(Message::EndOfFile { partners })?;
+    Ok(n)
+}
+
+/// The columns of a batch in their declared types, each with its place in a block.
+fn cast_all(
+    job: &Job,
+    found: &Found,
+    format: Format,
+    batch: &RecordBatch,
+    columns: &[(usize, usize)],
+) -> Result<Vec<(usize, Cast)>, FileError> {
+    let cast_one = |(array, (_, at)): (&ArrayRef, &(usize, usize))| {
+        let column = &job.wanted.0[*at];
+        let cast = match column.image {
+            Some(image) => image::cast(array, format.image(image), job.threads),
+            None => cast(array, column.ty, format.has_null_words()),
+        };
+        let cast = cast.ok_or_else(|| FileError::Nested {
+            file: found.name.clone(),
+            column: column.name.clone(),
+            found: array.data_type().to_string().chars().take(80).collect(),
+            wanted: match column.image {
+                Some(_) => "no column of bytes, so it holds no images",
+                None => "neither number, text nor time",
+            },
+        })?;
+        Ok((*at, cast))
+    };
+    batch.columns().iter().zip(columns).map(cast_one).collect()
 }
 
 /// Where each wanted column stands in the file: (in the file, in the block), ascending.

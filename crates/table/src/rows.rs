@@ -53,6 +53,9 @@ pub(crate) fn encode(
     for feature in &plan.features {
         wanted.add(&feature.column, feature.ty, Need::Model);
     }
+    if let Some(image) = &plan.image {
+        wanted.add_column(schema.expect_column(&image.column, "the model's image")?, Need::Model);
+    }
     wanted.add(label_name, label.ty, Need::As("the label"));
     if let Some(weight) = &plan.weight {
         wanted.add(weight, ColumnType::Float, Need::As("the row weight"));
@@ -66,7 +69,11 @@ pub(crate) fn encode(
     for block in RowStream::open(files.found.clone(), wanted, threads)? {
         let block = block?;
         let is_in = rule.mask(&block)?;
-        let is_in = &is_in & &present(block.array(label_name)?);
+        let mut is_in = &is_in & &present(block.array(label_name)?);
+        if let Some(image) = &plan.image {
+            // What is no image teaches nothing. `schema.type` counts such rows and has the limit.
+            is_in = &is_in & &present(block.array(&image.column)?);
+        }
         let n_rows = is_in.count_set_bits();
         if n_rows == 0 {
             continue;
@@ -81,14 +88,17 @@ pub(crate) fn encode(
         };
         let place = |kept_row: usize| {
             let row = is_in.values().set_indices().nth(kept_row).unwrap_or(0);
-            let row = block.first_row + row as u64 + 1;
-            format!("`{}` row {}", files.found[block.file].name, thousands(row))
+            let position = files.position(block.file, block.first_row) + row as u64;
+            let (file, row) = files.place(position);
+            format!("`{}` row {}", files.found[file].name, thousands(row + 1))
         };
         batch.clear();
         let columns = plan
             .features
             .iter()
-            .map(|it| block.array(&it.column).map(&kept))
+            .map(|it| it.column.as_str())
+            .chain(plan.image.iter().map(|it| it.column.as_str()))
+            .map(|it| block.array(it).map(&kept))
             .collect::<Result<Vec<_>, Failure>>()?;
         encoder.append(n_rows, &columns, &mut batch);
         let label_column = kept(block.array(label_name)?);
@@ -180,7 +190,9 @@ impl Store {
     }
 
     fn record_bytes(&self) -> usize {
-        4 * (self.rows.n_numeric + self.rows.n_categorical + 1 + usize::from(self.has_weight))
+        let words =
+            self.rows.n_numeric + self.rows.n_categorical + 1 + usize::from(self.has_weight);
+        4 * words + self.rows.n_pixels
     }
 
     fn failed(&self, source: io::Error) -> Failure {
@@ -193,6 +205,7 @@ impl Store {
             self.rows.n_rows += batch.n_rows;
             self.rows.numeric.extend_from_slice(&batch.numeric);
             self.rows.categorical.extend_from_slice(&batch.categorical);
+            self.rows.pixels.extend_from_slice(&batch.pixels);
             self.rows.label.extend_from_slice(&batch.label);
             self.rows.weight.extend_from_slice(&batch.weight);
             if self.rows.n_rows * self.record_bytes() <= self.memory_max {
@@ -201,8 +214,9 @@ impl Store {
             let (file, path) = scratch_file(&self.folder).map_err(|error| self.failed(error))?;
             let file = BufWriter::with_capacity(1 << 20, file);
             self.spilled = Some(Spilled { file, path, record: Vec::new() });
+            let n_pixels = self.rows.n_pixels;
             let empty = Batch::new(self.rows.n_numeric, self.rows.n_categorical);
-            let rows = std::mem::replace(&mut self.rows, empty);
+            let rows = std::mem::replace(&mut self.rows, Batch { n_pixels, ..empty });
             return self.spill(&rows);
         }
         self.spill(batch)
@@ -210,7 +224,7 @@ impl Store {
 
     fn spill(&mut self, batch: &Batch) -> Result<(), Failure> {
         let Some(spilled) = &mut self.spilled else { return Ok(()) };
-        let (m, k) = (batch.n_numeric, batch.n_categorical);
+        let (m, k, p) = (batch.n_numeric, batch.n_categorical, batch.n_pixels);
         let mut write = || -> Result<(), io::Error> {
             for i in 0..batch.n_rows {
                 let record = &mut spilled.record;
@@ -222,6 +236,7 @@ impl Store {
                 if let Some(weight) = batch.weight.get(i) {
                     put(weight.to_le_bytes());
                 }
+                record.extend_from_slice(&batch.pixels[i * p..(i + 1) * p]);
                 spilled.file.write_all(record)?;
             }
             Ok(())
@@ -246,11 +261,12 @@ impl EncodedRows for Store {
     fn fetch(&mut self, rows: &[u64], into: &mut Batch) -> Result<(), Failure> {
         into.clear();
         (into.n_numeric, into.n_categorical) = (self.rows.n_numeric, self.rows.n_categorical);
+        into.n_pixels = self.rows.n_pixels;
         if let Some(row) = rows.iter().find(|it| self.n_rows <= **it) {
             return Err(internal(format_args!("row {row} of {} was asked for", self.n_rows)));
         }
         into.n_rows = rows.len();
-        let (m, k) = (into.n_numeric, into.n_categorical);
+        let (m, k, p) = (into.n_numeric, into.n_categorical, into.n_pixels);
         let record_bytes = self.record_bytes();
         let Some(spilled) = &mut self.spilled else {
             let from = &self.rows;
@@ -258,6 +274,7 @@ impl EncodedRows for Store {
                 let i = usize::try_from(*row).expect("rows in memory can be counted by usize");
                 into.numeric.extend_from_slice(&from.numeric[i * m..(i + 1) * m]);
                 into.categorical.extend_from_slice(&from.categorical[i * k..(i + 1) * k]);
+                into.pixels.extend_from_slice(&from.pixels[i * p..(i + 1) * p]);
                 into.label.push(from.label[i]);
                 if let Some(weight) = from.weight.get(i) {
                     into.weight.push(*weight);
@@ -276,7 +293,9 @@ impl EncodedRows for Store {
                 let folder = self.folder.display().to_string();
                 return Err(FitError::Spill { folder, source }.into());
             }
-            let mut words = record
+            let (words, pixels) = record.split_at(record_bytes - p);
+            into.pixels.extend_from_slice(pixels);
+            let mut words = words
                 .chunks_exact(4)
                 .map(|it| <[u8; 4]>::try_from(it).expect("chunks of four bytes"));
             into.numeric.extend(words.by_ref().take(m).map(f32::from_le_bytes));

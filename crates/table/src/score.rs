@@ -44,7 +44,7 @@ const QUARANTINE_EXCEEDED: Code = Code::new("quarantine-exceeded");
 
 /// Refuses a plan whose columns the schema declares with another type.
 pub(crate) fn refuse_other_types(schema: &Schema, plan: &FeaturePlan) -> Result<(), ScoreError> {
-    let other: Vec<String> = plan
+    let mut other: Vec<String> = plan
         .features
         .iter()
         .filter_map(|feature| {
@@ -57,6 +57,20 @@ pub(crate) fn refuse_other_types(schema: &Schema, plan: &FeaturePlan) -> Result<
             ))
         })
         .collect();
+    if let Some(image) = &plan.image
+        && let Some(column) = schema.column(&image.column)
+        && column.image().map(|it| it.shape) != Some(image.shape())
+    {
+        let found = match column.image() {
+            Some(format) => format.shape.to_string(),
+            None => column.ty.word().to_owned(),
+        };
+        other.push(format!(
+            "`{}`: images of {} in the model, {found} in the schema",
+            image.column,
+            image.shape()
+        ));
+    }
     if other.is_empty() { Ok(()) } else { Err(ScoreError::Types { columns: other.join(", ") }) }
 }
 

@@ -22,7 +22,7 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use crate::{
     decode::RawFile,
     error::FileError,
-    files::{Found, discover},
+    files::{Format, Found, discover, recognise},
     read::READ_ROWS,
 };
 
@@ -38,7 +38,19 @@ struct Stamp {
 }
 
 impl Stamp {
+    /// Of a file, and of the labels beside it: added up, any change of either shows.
     fn of(file: &Found) -> Result<Self, FileError> {
+        let mut stamp = Self::of_one(file)?;
+        if let Some(labels) = file.labels() {
+            let labels = Self::of_one(&labels)?;
+            stamp.n_bytes += labels.n_bytes;
+            stamp.modified_ns = stamp.modified_ns.wrapping_add(labels.modified_ns);
+            stamp.inode = stamp.inode.wrapping_add(labels.inode);
+        }
+        Ok(stamp)
+    }
+
+    fn of_one(file: &Found) -> Result<Self, FileError> {
         let metadata =
             fs::metadata(&file.path).map_err(|error| FileError::io(&file.name, error))?;
         let modified_ns = match metadata.modified().map(|it| it.duration_since(UNIX_EPOCH)) {
@@ -237,7 +249,25 @@ pub(crate) fn freeze(
     Ok((snapshot, known))
 }
 
+/// Of the content. Where the name gives rows their key and their class, the name is content, and so are the labels beside
+/// a file of images: moving an image to another class changes what is digested.
 fn digest_of(file: &Found, advance: &(dyn Fn(u64) + Sync)) -> Result<Digest, FileError> {
+    let bytes = digest_of_bytes(file, advance)?;
+    // What cannot be recognised is said by whoever reads it.
+    let domain = match recognise(file) {
+        Ok(Format::Image) => "karat.image-file.v1",
+        Ok(Format::Idx(_)) => "karat.idx.v1",
+        _ => return Ok(bytes),
+    };
+    let mut builder = DigestBuilder::new(domain);
+    builder.field(file.name.as_bytes()).field(bytes.as_bytes());
+    if let Some(labels) = file.labels() {
+        builder.field(digest_of_bytes(&labels, advance)?.as_bytes());
+    }
+    Ok(builder.finish())
+}
+
+fn digest_of_bytes(file: &Found, advance: &(dyn Fn(u64) + Sync)) -> Result<Digest, FileError> {
     let failed = |error| FileError::io(&file.name, error);
     let mut from = File::open(&file.path).map_err(failed)?;
     let mut chunk = vec![0; CHUNK];

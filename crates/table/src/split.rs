@@ -3,7 +3,7 @@
 //! The percentile is part of the disk contract: XXH64 (seed 0) over the text of the row's group column, else of its
 //! key columns, else of all columns, joined by U+001F, a missing value written as U+0000; the upper 53 bits as a
 //! share of 100. It depends on nothing else, so a row keeps its place when others come and go. Numbers and booleans
-//! are written as in vocabularies, times as milliseconds since 1970.
+//! are written as in vocabularies, times as milliseconds since 1970, images as the XXH64 of their pixels in 16 hex digits.
 //!
 //! Reading order: [`RowRule::compile`], [`RowRule::mask`].
 
@@ -82,7 +82,7 @@ impl RowRule {
     pub(crate) fn want(&self, schema: &Schema, wanted: &mut Wanted) {
         let mut want = |name: &str, purpose| {
             if let Some(column) = schema.column(name) {
-                wanted.add(name, column.ty, Need::As(purpose));
+                wanted.add_column(column, Need::As(purpose));
             }
         };
         for name in self.predicate.iter().flat_map(Predicate::columns) {

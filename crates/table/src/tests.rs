@@ -6,6 +6,7 @@ mod bad_input;
 mod encode;
 mod fit;
 mod formats;
+mod images;
 mod infer;
 mod measure;
 mod score;
@@ -190,7 +191,7 @@ impl Desk {
         let files = self.tables().verified.files(&located, Order::Path)?;
         let mut wanted = Wanted::default();
         for column in &self.schema.columns {
-            wanted.add(&column.name, column.ty, Need::Optional);
+            wanted.add_column(column, Need::Optional);
         }
         let mut rows = Vec::new();
         for block in RowStream::open(files.found, wanted, self.threads)? {

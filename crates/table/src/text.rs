@@ -81,6 +81,11 @@ pub(crate) fn write_value(array: &ArrayRef, i: usize, out: &mut String) -> bool 
         DataType::Timestamp(..) => {
             write_time(array.as_primitive::<TimestampMillisecondType>().value(i), out);
         }
+        DataType::FixedSizeBinary(_) => {
+            // An image is named by what is in it; the hash is part of the disk contract (see `split`).
+            let pixels = array.as_fixed_size_binary().value(i);
+            let _ = write!(out, "{:016x}", twox_hash::XxHash64::oneshot(0, pixels));
+        }
         other => {
             // Raw columns of other types reach this only to be shown in a message.
             match arrow::util::display::array_value_to_string(array, i) {

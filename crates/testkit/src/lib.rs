@@ -5,6 +5,7 @@
 
 pub mod fake;
 pub mod fixture;
+pub mod picture;
 pub mod sandbox;
 
 pub use fake::{MemoryTables, ScriptedEngine};

@@ -1,6 +1,8 @@
 //! `karat check`: ask the checks of a dataset.
 
-use karat_core::{ColumnType, Exit, Failure, Finding, Outcome, Timestamp};
+use karat_core::{
+    ColumnType, Exit, Failure, Finding, Outcome, Timestamp, profile::ImageProfile, thousands,
+};
 use karat_store::Access;
 use serde_json::json;
 
@@ -32,14 +34,17 @@ pub(crate) fn run(session: &Session, args: &CheckArgs) -> Result<Exit, Failure> 
             column.name.clone(),
             column.ty.word().to_owned(),
             format!("{:.2} %", 100.0 * missing),
-            format!("{distinct}{}", karat_core::thousands(column.n_distinct)),
+            format!("{distinct}{}", thousands(column.n_distinct)),
             number(column.min),
             number(column.max),
             number(column.mean),
         ]);
     }
+    let images =
+        checked.profile.columns.iter().filter_map(|it| Some((&it.name, it.image.as_ref()?)));
+    let images: String = images.map(|(name, image)| described(name, image)).collect();
     session.text(&format!(
-        "\n{}\n\nchecks of {}: {}  ({} hold, {} warn, {} fail)",
+        "\n{}{images}\n\nchecks of {}: {}  ({} hold, {} warn, {} fail)",
         table.text(),
         frozen.located.snapshot.label(),
         paint.outcome(outcome),
@@ -50,6 +55,21 @@ pub(crate) fn run(session: &Session, args: &CheckArgs) -> Result<Exit, Failure> 
     let exit = outcome.exit();
     session.json(&json!({ "event": "check_finished", "exit": exit.code(), "outcome": outcome }));
     Ok(exit)
+}
+
+/// What a row of the table cannot say of images; there `min`, `max` and `mean` are of their brightness.
+fn described(name: &str, image: &ImageProfile) -> String {
+    let numbers =
+        |of: &[f64]| of.iter().map(|it| format!("{it:.1}")).collect::<Vec<_>>().join(", ");
+    let sizes: Vec<String> =
+        image.sizes.iter().map(|(size, n)| format!("{} of {size}", thousands(*n))).collect();
+    format!(
+        "\n\n{name}: images of {}; mean byte by channel {}, deviation {}; found {}",
+        image.shape,
+        numbers(&image.mean),
+        numbers(&image.std),
+        sizes.join(", ")
+    )
 }
 
 /// A bound as a reader of the file would write it. A mean of whole numbers is not whole.

@@ -197,7 +197,7 @@ fn slices(schema: &Schema, profile: &Profile) -> Vec<String> {
 fn with_header(schema: &Schema) -> String {
     format!(
         "# Written by `karat init` from what it saw; edit it, it is never overwritten.\n\
-         # role: feature, label, key, group, weight, time, ignore.  type: bool, int, float, text, time.\n\
+         # role: feature, label, key, group, weight, time, ignore.  type: bool, int, float, text, time, image.\n\
          # More constraints: missing_max = 0.01, min = 0, max = 10, domain = [\"a\", \"b\"], unique = true,\n\
          # known_after = true (known only after the event: never a feature), kind = \"categorical\" for numeric codes.\n\n{}",
         schema.to_toml()

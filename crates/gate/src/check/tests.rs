@@ -77,6 +77,7 @@ fn sound() -> Case {
         out_of_range: Offenders::default(),
         out_of_domain: Offenders::default(),
         repeated: Offenders::default(),
+        image: None,
     };
     let split = |n: u64| SplitProfile {
         n_rows: n,

@@ -2,8 +2,8 @@
 //! time, so a cached training tells the same story as the first.
 
 use karat_core::{
-    Digest, Environment, Exit, Failure, LabelPlan, RunId, Task, UpdateRecord, metric::Metric,
-    plan::Encoding, summary::TrainSummary,
+    Digest, Environment, Exit, Failure, ImagePlan, LabelPlan, RunId, Task, UpdateRecord,
+    metric::Metric, plan::Encoding, summary::TrainSummary,
 };
 use karat_store::VersionRecord;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,7 @@ pub(super) fn summary(
         .features
         .iter()
         .map(|it| (it.column.clone(), describe(&it.encoding)))
+        .chain(manifest.plan.image.iter().map(|it| (it.column.clone(), describe_image(it))))
         .collect();
     Ok(TrainSummary {
         run: run.to_string(),
@@ -114,4 +115,17 @@ fn describe(encoding: &Encoding) -> String {
             format!("date parts{}", if *missing_flag { ", missing flag" } else { "" })
         }
     }
+}
+
+fn describe_image(image: &ImagePlan) -> String {
+    let numbers = |of: &[f64]| {
+        let shown: Vec<String> = of.iter().map(|it| format!("{it:.4}")).collect();
+        shown.join(", ")
+    };
+    format!(
+        "images of {}, standardised by channel (mean {}, std {} of 0 to 1)",
+        image.shape(),
+        numbers(&image.mean),
+        numbers(&image.std)
+    )
 }

@@ -6,7 +6,9 @@
 //!
 //! Reading order: [`Sample`], [`Bins`].
 
-use arrow::array::{Array as _, ArrayRef, UInt32Array};
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, Float64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use karat_core::{
@@ -23,6 +25,7 @@ use crate::{
     count::{Counter, each_number},
     encode::Slots,
     hash::Lanes,
+    image::each_brightness,
     read::Block,
     text::write_float,
 };
@@ -85,7 +88,7 @@ impl<'a> Sample<'a> {
         let columns = self
             .names
             .iter()
-            .map(|name| Ok(taken(block.array(name)?, &rows)))
+            .map(|name| Ok(taken(&scalar(block.array(name)?), &rows)))
             .collect::<Result<Vec<_>, Failure>>()?;
         self.n += hashes.len();
         self.pieces.push(Piece { hashes, columns });
@@ -160,6 +163,14 @@ impl<'a> Sample<'a> {
             })
             .collect()
     }
+}
+
+/// An image as its brightness: classes photographed in different light give themselves away by it.
+fn scalar(array: &ArrayRef) -> ArrayRef {
+    let DataType::FixedSizeBinary(_) = array.data_type() else { return ArrayRef::clone(array) };
+    let mut brightness = vec![None; array.len()];
+    each_brightness(array, |i, mean| brightness[i] = Some(mean));
+    Arc::new(Float64Array::from(brightness))
 }
 
 /// The label of every sampled row.

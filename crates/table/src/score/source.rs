@@ -18,9 +18,12 @@ use crate::{
     read::{Block, Need, RowStream, Wanted},
     snapshot::Files,
     split::RowRule,
-    text::{shown, write_value},
+    text::write_value,
     write::Rechunker,
 };
+
+/// Bytes of images in one part.
+const PART_BYTES: usize = 32 << 20;
 
 /// Reads and encodes.
 pub(super) struct Source<'a> {
@@ -52,6 +55,10 @@ impl<'a> Source<'a> {
         for feature in &plan.features {
             wanted.add(&feature.column, feature.ty, Need::Model);
         }
+        if let Some(image) = &plan.image {
+            let column = schema.expect_column(&image.column, "the model's image")?;
+            wanted.add_column(column, Need::Model);
+        }
         for (at, name) in layout.copied.iter().enumerate() {
             let column = schema.expect_column(name, "the schema")?;
             // Rows without a label are scored all the same: that is what a model is for. Predictions that are to be
@@ -62,7 +69,7 @@ impl<'a> Source<'a> {
                 _ if is_group => Need::As("the row's group"),
                 _ => Need::Optional,
             };
-            wanted.add(name, column.ty, need);
+            wanted.add_column(column, need);
         }
         let rule = match request.split {
             Some((name, spec)) => Some(RowRule::compile(name, spec, schema)?),
@@ -85,13 +92,16 @@ impl<'a> Source<'a> {
                 }
                 SliceSpec::Values(name) => {
                     let column = schema.expect_column(name, &rule)?;
-                    wanted.add(name, column.ty, Need::As("the values of a slice"));
+                    wanted.add_column(column, Need::As("the values of a slice"));
                     slices.push(Slice::Values(name.clone()));
                 }
             }
         }
         let stream = RowStream::open(files.found.clone(), wanted, threads)?;
-        Ok(Self { files, stream, rule, slices, layout, plan, batch_size: request.batch_size })
+        // A row's score does not depend on its batch, so large images may come fewer at a time than was asked for.
+        let most = (PART_BYTES / plan.n_pixels().max(1)).max(1);
+        let batch_size = request.batch_size.min(most);
+        Ok(Self { files, stream, rule, slices, layout, plan, batch_size })
     }
 
     pub(super) fn run(mut self, out: &SyncSender<Result<Part, Failure>>) {
@@ -114,7 +124,8 @@ impl<'a> Source<'a> {
                 cutter.push(n_rows, columns);
             }
             while let Some((n_rows, mut columns)) = cutter.pop(is_last) {
-                let features = columns.split_off(columns.len() - self.plan.features.len());
+                let n_inputs = self.plan.features.len() + usize::from(self.plan.image.is_some());
+                let features = columns.split_off(columns.len() - n_inputs);
                 let mut batch = encoder.batch();
                 encoder.append(n_rows, &features, &mut batch);
                 if out.send(Ok(Part { n_rows, columns, batch, n_read })).is_err() {
@@ -147,14 +158,26 @@ impl<'a> Source<'a> {
         for feature in &self.plan.features {
             columns.push(ArrayRef::clone(block.array(&feature.column)?));
         }
+        if let Some(image) = &self.plan.image {
+            columns.push(ArrayRef::clone(block.array(&image.column)?));
+        }
         let Some(rule) = &self.rule else { return Ok((block.n_rows, columns)) };
         let mask = rule.mask(block)?;
         Ok(kept(block.n_rows, columns, mask))
     }
 
-    /// Why a row cannot be scored: a feature's value is not of its declared type.
+    /// Why a row cannot be scored: a feature's value is not of its declared type, or there is no image that can be read.
     fn reasons(&self, block: &Block) -> Result<ArrayRef, Failure> {
         let mut reasons: Option<Vec<Option<String>>> = None;
+        if let Some(image) = &self.plan.image {
+            let column = block.column(&image.column)?;
+            for i in (0..block.n_rows).filter(|i| column.array.is_null(*i)) {
+                let is_wrong = column.wrong.as_ref().is_some_and(|it| it.value(i));
+                let why = if is_wrong { column.shown(i) } else { "there is none".to_owned() };
+                reasons.get_or_insert_with(|| vec![None; block.n_rows])[i] =
+                    Some(format!("image `{}`: {why}", image.column));
+            }
+        }
         for feature in &self.plan.features {
             let column = block.column(&feature.column)?;
             let Some(wrong) = &column.wrong else { continue };
@@ -165,7 +188,7 @@ impl<'a> Source<'a> {
                     format!(
                         "column `{}`: `{}` is not of type {}",
                         feature.column,
-                        shown(&column.raw, i),
+                        column.shown(i),
                         feature.ty.word()
                     )
                 });
