@@ -68,6 +68,15 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn numbers_per_row(&self) -> usize {
+        let copies = if 0.0 < self.dropout { 2 } else { 1 };
+        // The picture as it came and with its channels last; of each convolution what the pool leaves, and from where.
+        let convolutions = self.convolutions();
+        let pools = convolutions.iter().map(|conv| 2 * conv_pool::output(conv, POOL).len());
+        let n_hidden: usize = self.hidden.iter().sum();
+        2 * self.image.len() + pools.sum::<usize>() + copies * n_hidden + self.n_outputs
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> Cnn {
         Cnn {
             filters: (self.filters.iter())

@@ -81,6 +81,18 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn numbers_per_row(&self) -> usize {
+        let n_tokens = 1 + self.n_numeric + self.cardinalities.len();
+        // A block leaves, of each token: two norms; queries, keys and values; attention and its product; two sums; and its
+        // units twice.
+        let block = 9 * self.width + 2 * self.hidden;
+        let n_read = self.n_numeric + self.cardinalities.len();
+        n_read
+            + n_tokens * (3 * self.width + self.n_blocks * block)
+            + 2 * self.width
+            + self.n_outputs
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> FtTransformer {
         FtTransformer {
             cls: source.next(),

@@ -114,6 +114,20 @@ impl Config {
         }
     }
 
+    /// Numbers that one row leaves between the operations on the way forward, inputs included: what the way back may need
+    /// again, and so what decides how many rows fit into a device's memory.
+    #[must_use]
+    pub fn numbers_per_row(&self) -> usize {
+        match self {
+            Self::Linear(config) => config.numbers_per_row(),
+            Self::Mlp(config) => config.numbers_per_row(),
+            Self::ResMlp(config) => config.numbers_per_row(),
+            Self::FtTransformer(config) => config.numbers_per_row(),
+            Self::Cnn(config) => config.numbers_per_row(),
+            Self::ResNet(config) => config.numbers_per_row(),
+        }
+    }
+
     /// A model on `device` with the numbers that `values` gives for each parameter, in the order of
     /// [`Config::parameters`].
     pub fn build(&self, device: &Device, values: &mut dyn FnMut(&Parameter) -> Vec<f32>) -> Model {

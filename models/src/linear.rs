@@ -45,6 +45,12 @@ impl Config {
         (self.n_numeric * self.n_outputs) as u64
     }
 
+    pub(crate) fn numbers_per_row(&self) -> usize {
+        let n_slots = self.cardinalities.len();
+        // Inputs; a row of each table, their sum, the product and the total.
+        self.n_numeric + n_slots + (n_slots + 3) * self.n_outputs
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> Linear {
         Linear {
             tables: self.cardinalities.iter().map(|_| source.next()).collect(),

@@ -59,6 +59,14 @@ impl Config {
         inputs.zip(outputs).map(|(inputs, outputs)| (inputs * outputs) as u64).sum()
     }
 
+    pub(crate) fn numbers_per_row(&self) -> usize {
+        let n_inputs = self.n_numeric + self.widths.iter().sum::<usize>();
+        // Each layer's units, and once more what dropout leaves of them.
+        let copies = if 0.0 < self.dropout { 2 } else { 1 };
+        let n_hidden: usize = self.hidden.iter().sum();
+        self.n_numeric + self.cardinalities.len() + n_inputs + copies * n_hidden + self.n_outputs
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> Mlp {
         Mlp {
             embeddings: self.cardinalities.iter().map(|_| source.next()).collect(),

@@ -72,6 +72,15 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn numbers_per_row(&self) -> usize {
+        let n_inputs = self.n_numeric + self.widths.iter().sum::<usize>();
+        // A block leaves its norm, its units, what dropout leaves of them, its product and the sum.
+        let copies = if 0.0 < self.dropout { 2 } else { 1 };
+        let block = 3 * self.width + copies * self.hidden;
+        let n_read = self.n_numeric + self.cardinalities.len() + n_inputs;
+        n_read + self.n_blocks * block + 3 * self.width + self.n_outputs
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> ResMlp {
         ResMlp {
             embeddings: self.cardinalities.iter().map(|_| source.next()).collect(),

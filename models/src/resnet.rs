@@ -99,6 +99,16 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn numbers_per_row(&self) -> usize {
+        // A convolution leaves its product, its norm and at most one sum.
+        let unit = |conv: &Conv| 3 * conv.output().len();
+        let blocks = self.blocks();
+        let of_blocks = blocks.iter().map(|block| {
+            unit(&block.first) + unit(&block.second) + block.shortcut.as_ref().map_or(0, unit)
+        });
+        2 * self.image.len() + unit(&self.stem()) + of_blocks.sum::<usize>() + self.n_outputs
+    }
+
     pub(crate) fn build(&self, source: &mut Source<'_>) -> ResNet {
         ResNet {
             stem: Unit::build(self.stem(), source),

@@ -127,8 +127,10 @@ const REPEATABLE: Rule = Rule {
           repeatability (docs/design/002-determinism.md). Somebody uses burn with its default features.",
     find: |tree| {
         let is_compute = |line: &&String| line.starts_with("burn") || line.starts_with("cubecl");
-        let resolved = tree.resolved.binary.union(&tree.resolved.workspace);
+        let resolved = [&tree.resolved.binary, &tree.resolved.workspace, &tree.resolved.every_gpu];
         resolved
+            .into_iter()
+            .flatten()
             .filter(is_compute)
             .filter_map(|line| {
                 let (library, features) = line.split_once('|')?;
@@ -170,6 +172,23 @@ const ONE_BUILD: Rule = Rule {
                     ),
                 )
             })
+            .collect()
+    },
+};
+
+const ONE_DATAFUSION: Rule = Rule {
+    says: "a build with a GPU needs what lies below DataFusion with the same features",
+    why: "else DataFusion is compiled a second time for `--features wgpu` (docs/design/003-profiles.md). Give the library\n      \
+          that feature in the root Cargo.toml and name it in crates/table/Cargo.toml.",
+    find: |tree| {
+        let name = |line: &str| line.split('|').next().unwrap_or(line).to_owned();
+        let below: std::collections::BTreeSet<String> =
+            tree.resolved.table.iter().map(|line| name(line)).collect();
+        tree.resolved
+            .wgpu
+            .difference(&tree.resolved.binary)
+            .filter(|line| below.contains(&name(line)))
+            .map(|line| Violation::of("Cargo.lock", format!("with `wgpu` it is `{line}`")))
             .collect()
     },
 };
@@ -266,7 +285,7 @@ pub(crate) fn homes(tree: &Tree) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LAW, NAMED, ONE_BUILD, REPEATABLE, VERSIONS};
+    use super::{LAW, NAMED, ONE_BUILD, ONE_DATAFUSION, REPEATABLE, VERSIONS};
     use crate::tree::Tree;
 
     fn manifest(name: &str, rest: &str) -> Tree {
@@ -356,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_does_not_rebuild_datafusion() {
+        ONE_DATAFUSION.holds();
+        let mut made_up = Tree::default();
+        made_up.resolved.table.extend(["serde v1|std".to_owned(), "arrow v1|".to_owned()]);
+        made_up.resolved.binary.extend(["serde v1|std".to_owned(), "arrow v1|".to_owned()]);
+        made_up.resolved.wgpu.extend(["serde v1|std".to_owned(), "arrow v1|".to_owned()]);
+        made_up.resolved.wgpu.insert("wgpu v1|wgsl".to_owned());
+        ONE_DATAFUSION.finds(&made_up, &[]);
+        made_up.resolved.wgpu.insert("serde v1|alloc,std".to_owned());
+        ONE_DATAFUSION.finds(&made_up, &["Cargo.lock:1"]);
+    }
+
+    #[test]
     fn features_are_compared() {
         let mut made_up = Tree::default();
         made_up.resolved.binary.extend(["a v1|x".to_owned(), "burn-flex v1|std".to_owned()]);
@@ -364,5 +396,7 @@ mod tests {
         REPEATABLE.finds(&made_up, &[]);
         made_up.resolved.workspace.insert("burn-dispatch v1|fusion,std".to_owned());
         REPEATABLE.finds(&made_up, &["Cargo.lock:1"]);
+        made_up.resolved.every_gpu.insert("cubecl-runtime v1|autotune".to_owned());
+        REPEATABLE.finds(&made_up, &["Cargo.lock:1", "Cargo.lock:1"]);
     }
 }

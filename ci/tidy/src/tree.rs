@@ -33,6 +33,12 @@ pub(crate) struct Resolved {
     pub(crate) binary: BTreeSet<String>,
     /// Of everything with its tests: `cargo test --workspace`.
     pub(crate) workspace: BTreeSet<String>,
+    /// Of the binary with the GPU feature that CI builds: `cargo run -p karat --features wgpu`.
+    pub(crate) wgpu: BTreeSet<String>,
+    /// Of the binary with every GPU feature.
+    pub(crate) every_gpu: BTreeSet<String>,
+    /// Of the crate above DataFusion, which takes longest to build.
+    pub(crate) table: BTreeSet<String>,
 }
 
 /// One text file.
@@ -106,6 +112,12 @@ impl Tree {
         tree.resolved = Resolved {
             binary: resolve(root, &["-p", "karat", "-e", "normal,build"]),
             workspace: resolve(root, &["--workspace", "-e", "normal,build,dev"]),
+            wgpu: resolve(root, &["-p", "karat", "-e", "normal,build", "-F", "wgpu"]),
+            every_gpu: resolve(
+                root,
+                &["-p", "karat", "-e", "normal,build", "-F", "wgpu,vulkan,cuda"],
+            ),
+            table: resolve(root, &["-p", "karat-table", "-e", "normal,build"]),
         };
         tree
     }

@@ -53,7 +53,8 @@ pub(crate) struct GlobalFlags {
     /// Override one key of `karat.toml` (`train.epochs=2`) or, with the prefix `gate.`, of `gate.toml`
     #[arg(long, value_name = "KEY=VALUE", global = true)]
     pub(crate) set: Vec<String>,
-    /// Device to compute on, instead of `train.device`
+    /// Device to compute on, instead of `train.device`: `cpu`, `wgpu[:n]`, `vulkan[:n]`, `cuda[:n]`, or `auto` for the best
+    /// that works; `doctor` also takes `all`
     #[arg(long, value_name = "DEVICE", global = true)]
     pub(crate) device: Option<String>,
     /// Threads to compute with, instead of all cores; the results' bits do not depend on it
@@ -64,6 +65,12 @@ pub(crate) struct GlobalFlags {
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=THREADS_MAX)
     )]
     pub(crate) threads: Option<usize>,
+    /// Refuse what cannot keep the run's reproducibility, instead of recording it
+    #[arg(long, global = true)]
+    pub(crate) deterministic: bool,
+    /// Leave out the comparison with `cpu` that training on a GPU begins with; recorded
+    #[arg(long, global = true)]
+    pub(crate) no_probe: bool,
 }
 
 /// What to do.
@@ -101,8 +108,11 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Remove stored bytes that nothing names
     Gc(GcArgs),
-    /// Say what works on this machine and why not
+    /// Say what works on this machine and why not; with `--device all`, how fast and how exactly
     Doctor,
+    /// Answer a question about one device in a process of its own
+    #[command(hide = true)]
+    ProbeDevice(ProbeDeviceArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page (roff)
@@ -167,6 +177,9 @@ pub(crate) struct TrainArgs {
     /// Continue this run, and fail if the configuration has changed since
     #[arg(long, value_name = "RUN")]
     pub(crate) resume: Option<String>,
+    /// Continue on another device than the run began on; recorded, and the run is no longer repeatable bit for bit
+    #[arg(long, requires = "resume")]
+    pub(crate) allow_device_change: bool,
     /// Copy the run's artifacts to DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -294,6 +307,14 @@ pub(crate) struct GcArgs {
     /// Say what would go, remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ProbeDeviceArgs {
+    /// `list`, `open` or `measure`
+    pub(crate) question: String,
+    /// A device, or for `list` an interface
+    pub(crate) name: String,
 }
 
 #[derive(Args, Debug)]

@@ -50,6 +50,7 @@ pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Fail
         Command::Verify(args) => maintain::verify(session, &args),
         Command::Gc(args) => maintain::gc(session, &args),
         Command::Doctor => doctor::run(session),
+        Command::ProbeDevice(args) => doctor::probe(session, &args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man => shell::man(),
     }

@@ -3,12 +3,13 @@
 use std::{
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use karat_core::{
     Document, Event, Exit, Failure, Name, Observer, Project, Schema, policy::Policy, schema,
 };
-use karat_engine::BurnEngine;
+use karat_engine::{BurnEngine, device::Helper};
 use karat_pipeline::Lab;
 use karat_store::{Access, Store};
 use karat_table::ArrowTables;
@@ -26,6 +27,9 @@ pub(crate) const PROJECT_FILE: &str = "karat.toml";
 pub(crate) const POLICY_FILE: &str = "gate.toml";
 /// Name of the state folder.
 pub(crate) const STATE_DIR: &str = ".karat";
+
+/// How long a device may take to open and multiply: drivers compile kernels, and machines are busy.
+const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// One invocation.
 pub(crate) struct Session {
@@ -155,6 +159,28 @@ impl Session {
         if let Some(threads) = self.common.threads {
             project.train.threads = threads;
         }
+        project.train.device_policy.is_deterministic |= self.common.deterministic;
+        project.train.device_policy.skips_probe |= self.common.no_probe;
+        Ok(project)
+    }
+
+    /// [`Session::project`] for a command that computes: its device is one that works, and has a name of its own.
+    pub(crate) fn project_to_compute(&self) -> Result<Project, Failure> {
+        let mut project = self.project()?;
+        let asked = &project.train.device;
+        let choice = BurnEngine.choose(&helper()?, asked)?;
+        // In a build for `cpu` alone there is nothing to choose from and nothing to tell.
+        if !choice.passed_over.is_empty() {
+            self.observer().observe(Event::Warned {
+                code: "device-chosen".to_owned(),
+                message: format!(
+                    "`{asked}` is `{}`: {}",
+                    choice.name,
+                    choice.passed_over.join("; ")
+                ),
+            });
+        }
+        project.train.device = choice.name;
         Ok(project)
     }
 
@@ -243,6 +269,17 @@ impl Session {
             actor: env::actor(),
         }
     }
+}
+
+/// This program again, to ask about devices.
+pub(crate) fn helper() -> Result<Helper, Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new("device-unusable", Exit::Run, "this program cannot find its own file")
+            .because(&error)
+            .hint("`--device cpu` overrides `train.device` for this run")
+    })?;
+    let arguments = ["--json", "probe-device"].map(str::to_owned).into();
+    Ok(Helper { program, arguments, patience: PROBE_PATIENCE })
 }
 
 /// Name and version, as recorded with every run.

@@ -208,6 +208,15 @@ pub struct TrainState {
     pub is_out_of_time: bool,
     /// What must match for a bitwise resume: name → value.
     pub environment: std::collections::BTreeMap<String, String>,
+    /// Rows of one forward and backward pass, where the device's memory held fewer than the spec asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_at_once: Option<u32>,
+    /// Whether updates were made on more than one device: what is promised of bits on one does not hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_mixed: bool,
+    /// What happened that a reader of the record should know, a short sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// What training reads from and reports to. `Send`, because training runs on a thread of the engine's own pool.
@@ -284,12 +293,72 @@ pub trait Scoring: Send {
 /// What a device says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReport {
-    /// Name as typed: `cpu`.
+    /// Name as typed: `cpu`, `wgpu:0`.
     pub name: String,
     /// Whether it works here.
     pub is_usable: bool,
     /// Description, or why not.
     pub remark: String,
+    /// What was found when it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<DeviceFacts>,
+}
+
+impl DeviceReport {
+    /// A device that does not work here.
+    #[must_use]
+    pub fn absent(name: &str, reason: String) -> Self {
+        Self { name: name.to_owned(), is_usable: false, remark: reason, facts: None }
+    }
+}
+
+/// A device that was opened.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    /// What the part calls itself.
+    pub adapter: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// The interface it was reached through: `Vulkan`, `Metal`, `Cuda`.
+    pub interface: String,
+    /// Whether it is a program on the CPU (llvmpipe, WARP): right, and slow.
+    pub is_software: bool,
+    /// Bytes of memory, where the driver says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// What kernels may use: `f16`, `bf16`, `plane`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// Products of matrices, 10⁹ operations a second, measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gflops: Option<f64>,
+    /// Copying, 10⁹ bytes read and written a second, measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_gb_s: Option<f64>,
+    /// Training on it beside training on `cpu`, measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parity: Vec<Parity>,
+}
+
+/// The same training on a device and on `cpu`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parity {
+    /// The architecture.
+    pub model: String,
+    /// Updates before the loss that was compared.
+    pub n_updates: u64,
+    /// Relative difference of the losses; none where the device gave NaN or infinity.
+    pub error: Option<f64>,
+    /// Largest difference allowed.
+    pub tolerance: f64,
+}
+
+impl Parity {
+    /// Whether the difference is allowed.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.error.is_some_and(|error| error <= self.tolerance)
+    }
 }
 
 /// Numbers on a device, as the lifecycle needs them. Real: `karat-engine`. Fake: `karat_testkit::ScriptedEngine`.

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Name, Timestamp};
 
+mod device;
 mod read;
 mod train;
 
+pub use device::DevicePolicy;
 pub use train::{
     BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, EPOCHS_MAX, EXPANSION_MAX, EarlyStopping,
     FILTER_MULTIPLE, FILTER_STAGES_MAX, FILTER_WIDTH_MAX, HEADS_MAX, HIDDEN_LAYERS_MAX,
@@ -248,6 +250,8 @@ batch_size = 64
             ("hidden = [8]", "model = \"ft_transformer\"\nwidth = 100"),
             ("hidden = [8]", "model = \"ft_transformer\"\nembedding_max = 4"),
             ("hidden = [8]", "seed = -1"),
+            ("hidden = [8]", "memory_max = \"lots\""),
+            ("hidden = [8]", "deterministic = \"yes\""),
             ("hidden = [8]", "class_weights = \"some\""),
             ("hidden = [8]", "precision = \"f16\""),
             ("hidden = [8]", "class_weights = { a = 0 }"),

@@ -26,6 +26,8 @@ pub enum Purpose {
     Permute,
     /// Assignment of rows to splits by hash.
     Split,
+    /// Rows made up to compare devices with; name = column.
+    Probe,
 }
 
 impl Purpose {
@@ -38,6 +40,7 @@ impl Purpose {
             Self::Bootstrap => "bootstrap",
             Self::Permute => "permute",
             Self::Split => "split",
+            Self::Probe => "probe",
         }
     }
 }

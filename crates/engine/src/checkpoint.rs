@@ -12,12 +12,13 @@ use karat_core::{
     Digest, FeaturePlan, TrainSpec,
     port::{CheckpointFiles, TrainState},
     tensors::{Dtype, Tensors, TensorsError, Writer},
+    thousands,
 };
 use karat_models::{Config, Model, Parameter, parameter};
 use rayon::prelude::*;
 
 use crate::{
-    device::{self, Class},
+    device::{self, Opened},
     error::{ResumeError, TrainError},
     network, optimizer,
     update::{Learner, Setting},
@@ -26,17 +27,22 @@ use crate::{
 const AVERAGE: &str = "ema.";
 const BEST: &str = "best.";
 
+/// Names of what says where a checkpoint was made.
+const DEVICE: &str = "device";
+const ADAPTER: &str = "adapter";
+const DRIVER: &str = "driver";
+
 /// What must be equal for a bitwise resume.
 pub(crate) fn environment(
     spec: &TrainSpec,
-    class: Class,
+    opened: &Opened,
     plan: &FeaturePlan,
     n_rows: u64,
 ) -> BTreeMap<String, String> {
     let digest = Digest::of(&serde_json::to_vec(spec).expect("plain values serialise"));
-    [
+    let mut facts: BTreeMap<String, String> = [
         ("tool", env!("CARGO_PKG_VERSION").to_owned()),
-        ("device", class.word().to_owned()),
+        (DEVICE, opened.name.class().to_owned()),
         ("precision", device::products(network::precision(spec))),
         ("architecture", std::env::consts::ARCH.to_owned()),
         ("spec", digest.to_string()),
@@ -44,7 +50,12 @@ pub(crate) fn environment(
         ("rows", n_rows.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    .into();
+    if !opened.is_cpu() {
+        facts.insert(ADAPTER.to_owned(), opened.facts.adapter.clone());
+        facts.insert(DRIVER.to_owned(), opened.facts.driver.clone());
+    }
+    facts
 }
 
 /// Weights as a file.
@@ -119,7 +130,25 @@ pub(crate) fn restore(
     environment: &BTreeMap<String, String>,
 ) -> Result<Restored, ResumeError> {
     let CheckpointFiles { model, optimizer, state } = files;
-    let fields = differences(&state.environment, environment);
+    let mut state = state.clone();
+    let mut fields = differences(&state.environment, environment);
+    let policy = &spec.device_policy;
+    if policy.began_on.is_some() && !policy.is_deterministic {
+        let of_device = |name: &String| [DEVICE, ADAPTER, DRIVER].contains(&name.as_str());
+        let changed: Vec<String> = fields
+            .extract_if(.., |name, _| of_device(name))
+            .map(|(name, (before, now))| format!("{name} {now} after {before}"))
+            .collect();
+        if !changed.is_empty() && fields.is_empty() {
+            state.remarks.push(format!(
+                "continued from update {} on another device: {}",
+                thousands(state.update),
+                changed.join(", ")
+            ));
+            state.environment.clone_from(environment);
+            state.is_mixed = true;
+        }
+    }
     if !fields.is_empty() {
         return Err(ResumeError::Mismatch { update: state.update, fields });
     }
@@ -172,7 +201,7 @@ pub(crate) fn restore(
     } else {
         (is_best && spec.early_stopping.is_some()).then(|| learner.evaluated())
     };
-    Ok(Restored { learner, best, state: state.clone() })
+    Ok(Restored { learner, best, state })
 }
 
 fn differences(

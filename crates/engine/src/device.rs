@@ -1,49 +1,39 @@
 //! Devices by the names users type, and the threads beside them. Every call of burn's that is likely to change with its
-//! version stands here.
+//! version stands here and in the folder below.
+//!
+//! A device is chosen once a command ([`choose`]): GPUs are tried in another process, which may crash or hang, and only then
+//! opened in this one ([`open`]). Nothing relies on burn's hidden default device: tests and CI set `BURN_DEVICE` to a word
+//! that makes it panic.
+//!
+//! Reading order: [`name`], [`child`], [`choose`], [`probe`] (what the other process does), [`open`], [`stray`].
 
-use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
-use karat_core::{Environment, Host, Tier, TrainSpec, port::DeviceReport};
+use burn::tensor::{ExecutionError, Tensor, TensorData};
+use karat_core::{Environment, Host, Tier, TrainSpec};
 use karat_kernels::precision::Precision;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{DeviceError, TrainError};
 
-/// What kind of device computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// burn's `flex`.
-    Cpu,
-}
+mod child;
+mod choose;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod name;
+mod open;
+mod probe;
+mod stray;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
-impl Class {
-    /// The class that `name` means. Nothing (a stored spec has no device) and `auto` mean the best there is.
-    pub(crate) fn of(name: &str) -> Result<Self, DeviceError> {
-        match name {
-            "cpu" | "auto" | "" => Ok(Self::Cpu),
-            other => Err(DeviceError::Absent { asked: other.to_owned() }),
-        }
-    }
-
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-        }
-    }
-
-    /// What is promised of a training here: each is shown by a test (docs/reproducibility.md).
-    pub(crate) const fn tiers(self) -> &'static [Tier] {
-        match self {
-            Self::Cpu => &[Tier::Order, Tier::Resume, Tier::Repeat, Tier::Score],
-        }
-    }
-
-    /// The device, without gradients.
-    pub(crate) fn open(self) -> Device {
-        match self {
-            Self::Cpu => Device::flex(),
-        }
-    }
-}
+pub use child::{Helper, Question};
+pub use choose::Choice;
+pub(crate) use choose::{choose, examine, list};
+pub use name::{Api, DeviceName};
+#[cfg(test)]
+pub(crate) use open::Fault;
+pub(crate) use open::Opened;
+pub use probe::answer;
+pub(crate) use stray::files as stray_files;
 
 /// What makes the products of `precision` on this machine, for people and for the record: the bits of bf16 depend on it
 /// where sums are too small for a normal number (`karat_kernels::precision`).
@@ -55,46 +45,48 @@ pub(crate) fn products(precision: Precision) -> String {
     }
 }
 
-/// Devices of this build and machine.
-pub(crate) fn reports() -> Vec<DeviceReport> {
-    let n_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    vec![DeviceReport {
-        name: "cpu".to_owned(),
-        is_usable: true,
-        remark: format!(
-            "burn flex, {n_cores} cores, {}, {}",
-            karat_kernels::matmul::instructions(),
-            products(Precision::Bf16),
-        ),
-    }]
-}
-
 /// Where a training of `spec` runs and what is promised of its result.
 pub(crate) fn environment(spec: &TrainSpec) -> Result<Environment, DeviceError> {
-    let class = Class::of(&spec.device)?;
+    let opened = Opened::open(DeviceName::parse(&spec.device)?)?;
     let n_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let text = |text: &String| Some(text.clone()).filter(|it| !it.is_empty());
     Ok(Environment {
-        tiers: class.tiers().to_vec(),
-        device: class.word().to_owned(),
-        device_name: None,
-        driver: None,
-        instructions: karat_kernels::matmul::instructions().to_owned(),
+        tiers: tiers(&opened, spec),
+        device: if opened.is_cpu() { "cpu".to_owned() } else { opened.name.to_string() },
+        device_name: text(&opened.facts.adapter),
+        driver: text(&opened.facts.driver),
+        instructions: match opened.is_cpu() {
+            true => karat_kernels::matmul::instructions().to_owned(),
+            false => String::new(),
+        },
         precision: products(crate::network::precision(spec)),
-        n_threads: if spec.threads == 0 { n_cores } else { spec.threads },
-        features: features(),
+        n_threads: match (opened.is_cpu(), spec.threads) {
+            (false, _) => 1,
+            (true, 0) => n_cores,
+            (true, n) => n,
+        },
+        features: built().map(|api| api.word().to_owned()).collect(),
         remarks: Vec::new(),
         host: Host::default(),
     })
 }
 
-/// Device features that this build was compiled with.
-fn features() -> Vec<String> {
-    let all = [
-        ("wgpu", cfg!(feature = "wgpu")),
-        ("vulkan", cfg!(feature = "vulkan")),
-        ("cuda", cfg!(feature = "cuda")),
-    ];
-    all.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name.to_owned()).collect()
+/// What is promised of a training here: each is shown by a test (docs/reproducibility.md). Of GPUs the tests have seen one, in
+/// software; what runs on others is compared with `cpu` and promises no more.
+fn tiers(opened: &Opened, spec: &TrainSpec) -> Vec<Tier> {
+    let mut tiers = vec![Tier::Order];
+    if opened.is_cpu() || opened.facts.is_software {
+        tiers.extend([Tier::Resume, Tier::Repeat, Tier::Score]);
+    }
+    if !opened.is_cpu() && !spec.device_policy.skips_probe {
+        tiers.push(Tier::Close);
+    }
+    tiers
+}
+
+/// Ways to reach GPUs that this build was compiled with.
+fn built() -> impl Iterator<Item = Api> {
+    Api::ALL.into_iter().rev().filter(|api| api.is_built())
 }
 
 /// Threads of one call: 0 means all cores. A pool of its own, so that the caller's threads are left alone.
@@ -104,6 +96,16 @@ pub(crate) fn threads(n: usize) -> Result<ThreadPool, DeviceError> {
         .thread_name(|i| format!("karat-engine-{i}"))
         .build()
         .map_err(|source| DeviceError::Threads { n, source })
+}
+
+/// What `cpu` is, for people.
+pub(crate) fn cpu_remark() -> String {
+    let n_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    format!(
+        "burn flex, {n_cores} cores, {}, {}",
+        karat_kernels::matmul::instructions(),
+        products(Precision::Bf16)
+    )
 }
 
 /// The elements of a tensor on the host.
@@ -131,21 +133,12 @@ fn lost(source: ExecutionError) -> TrainError {
 mod tests {
     use karat_core::Failure;
 
-    use super::{Class, threads};
+    use super::threads;
     use crate::error::{DeviceError, TrainError};
 
     #[test]
-    fn names_mean_classes_and_an_absent_device_lists_what_there_is() {
-        for name in ["cpu", "auto", ""] {
-            assert_eq!(Class::of(name).expect("there is a cpu"), Class::Cpu);
-        }
-        let failure = Failure::from(Class::of("cuda:1").expect_err("not in this build"));
-        assert_eq!(failure.code.as_str(), "device-absent");
-        assert_eq!(threads(3).expect("three threads start").current_num_threads(), 3);
-    }
-
-    #[test]
     fn faults_of_the_machine_are_told_apart() {
+        assert_eq!(threads(3).expect("three threads start").current_num_threads(), 3);
         let device = Failure::from(TrainError::Device { message: "gone".to_owned() });
         assert_eq!((device.code.as_str(), device.exit.code()), ("device-failed", 3));
         // rayon makes its error only in the process-wide pool's second build.

@@ -2,16 +2,52 @@
 
 use std::collections::BTreeMap;
 
-use karat_core::{Code, Coded, Digest, Exit, thousands};
+use karat_core::{Code, Coded, Digest, Exit, port::Parity, thousands};
 
 /// Why there is no device.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceError {
-    /// The name means nothing here.
-    #[error("device `{asked}` not found: this build has `cpu`")]
+    /// The name means nothing.
+    #[error(
+        "`{asked}` is no device: known are `cpu`, `auto`, `wgpu[:n]`, `vulkan[:n]` and `cuda[:n]`, with n from 0"
+    )]
+    Unknown {
+        /// As typed.
+        asked: String,
+    },
+    /// It is not here.
+    #[error("device `{asked}` not found: this machine has `{}`", known.join("`, `"))]
     Absent {
         /// As typed.
         asked: String,
+        /// Devices there are.
+        known: Vec<String>,
+        /// Interfaces that reach none, with the reason.
+        missing: Vec<String>,
+    },
+    /// It is here and does not compute.
+    #[error("device `{name}` does not work: {reason}")]
+    Unusable {
+        /// Which.
+        name: String,
+        /// What the driver said, or did.
+        reason: String,
+    },
+    /// The model needs what it cannot do.
+    #[error("device `{device}` cannot run this model: no kernel for `{}`", missing.join("`, `"))]
+    OperationMissing {
+        /// Which device.
+        device: String,
+        /// Which operations.
+        missing: Vec<&'static str>,
+    },
+    /// A file would change how it computes.
+    #[error("`--deterministic` on `{device}` refuses a file that changes how burn computes: `{}`", files.join("`, `"))]
+    ConfigStray {
+        /// Which device.
+        device: String,
+        /// Which files.
+        files: Vec<String>,
     },
     /// The system gave no threads.
     #[error("cannot start {n} threads")]
@@ -25,23 +61,51 @@ pub(crate) enum DeviceError {
 
 impl Coded for DeviceError {
     fn code(&self) -> Code {
-        match self {
-            Self::Absent { .. } => Code::new("device-absent"),
-            Self::Threads { .. } => Code::new("threads-unavailable"),
-        }
+        Code::new(match self {
+            Self::Unknown { .. } => "device-unknown",
+            Self::Absent { .. } => "device-absent",
+            Self::Unusable { .. } => "device-unusable",
+            Self::OperationMissing { .. } => "device-operation-missing",
+            Self::ConfigStray { .. } => "device-config-stray",
+            Self::Threads { .. } => "threads-unavailable",
+        })
     }
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Absent { .. } => Exit::Usage,
-            Self::Threads { .. } => Exit::Run,
+            Self::Unknown { .. }
+            | Self::Absent { .. }
+            | Self::OperationMissing { .. }
+            | Self::ConfigStray { .. } => Exit::Usage,
+            Self::Unusable { .. } | Self::Threads { .. } => Exit::Run,
+        }
+    }
+
+    fn details(&self) -> Vec<String> {
+        match self {
+            Self::Absent { missing, .. } => missing.clone(),
+            _ => Vec::new(),
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Absent { .. } => {
-                vec!["`--device cpu` overrides `train.device` for this run".to_owned()]
+            Self::Unknown { .. } | Self::Absent { .. } => vec![
+                "`--device cpu` overrides `train.device` for this run".to_owned(),
+                "`karat doctor --device all` looks at every device".to_owned(),
+            ],
+            Self::Unusable { name, .. } => vec![
+                "`--device cpu` overrides `train.device` for this run".to_owned(),
+                format!("`karat doctor --device {name}` tries it again"),
+            ],
+            Self::OperationMissing { .. } => {
+                vec!["`--device cpu` runs every model".to_owned()]
+            }
+            Self::ConfigStray { .. } => {
+                vec![
+                    "burn reads such files in the working directory and above it; move them away"
+                        .to_owned(),
+                ]
             }
             Self::Threads { .. } => vec!["`--threads 1` needs no further thread".to_owned()],
         }
@@ -175,6 +239,77 @@ pub enum TrainError {
         /// What it said.
         message: String,
     },
+    /// The device gave up in the middle of a training.
+    #[error("device `{device}` failed after update {}: {message}", thousands(*update))]
+    DeviceLost {
+        /// Which.
+        device: String,
+        /// What it said.
+        message: String,
+        /// Updates done.
+        update: u64,
+        /// Update of the last checkpoint, if there is one.
+        kept: Option<u64>,
+    },
+    /// The device's memory is full.
+    #[error("the device is out of memory with {} at once: {message}", rows(*n_rows))]
+    OutOfMemory {
+        /// Rows that did not fit.
+        n_rows: usize,
+        /// What it said.
+        message: String,
+    },
+    /// Not even one row fits, as computed beforehand.
+    #[error(
+        "not enough memory to train: one row at a time takes {} MiB, and {} MiB of {} are to be used",
+        mebibytes(*needed),
+        mebibytes(*usable),
+        mebibytes(*available)
+    )]
+    BudgetExceeded {
+        /// Bytes for weights, optimizer and one row.
+        needed: u64,
+        /// Bytes that may be planned with.
+        usable: u64,
+        /// Bytes there are, or may be used as `train.memory_max` says.
+        available: u64,
+    },
+    /// The device computes something else than the CPU.
+    #[error("device `{device}` does not agree with `cpu`: nothing was trained")]
+    Parity {
+        /// Which.
+        device: String,
+        /// What was compared.
+        found: Vec<Parity>,
+    },
+}
+
+fn rows(n: usize) -> String {
+    if n == 1 { "1 row".to_owned() } else { format!("{} rows", thousands(n as u64)) }
+}
+
+fn mebibytes(n: u64) -> String {
+    thousands(n.div_ceil(1 << 20))
+}
+
+impl TrainError {
+    /// What a device said while it worked on `n_rows` rows. Lack of memory reaches us as text: of cubecl's server, and of
+    /// wgpu's handler of errors nobody caught.
+    pub(crate) fn of_device(message: String, n_rows: usize) -> Self {
+        const OUT_OF_MEMORY: [&str; 4] = [
+            "out of device memory allocating",
+            "can't allocate buffer of size",
+            "Out of Memory",
+            "Not enough memory left",
+        ];
+        // A backtrace may follow.
+        let first = message.lines().next().unwrap_or_default().to_owned();
+        if OUT_OF_MEMORY.iter().any(|it| message.contains(it)) {
+            Self::OutOfMemory { n_rows, message: first }
+        } else {
+            Self::Device { message: first }
+        }
+    }
 }
 
 impl Coded for TrainError {
@@ -197,6 +332,9 @@ impl Coded for TrainError {
             Self::NotFinite { .. } => "loss-not-finite",
             Self::Batch { .. } => "batch-malformed",
             Self::Device { .. } => "device-failed",
+            Self::DeviceLost { .. } => "device-lost",
+            Self::OutOfMemory { .. } | Self::BudgetExceeded { .. } => "memory-insufficient",
+            Self::Parity { .. } => "device-disagrees",
         })
     }
 
@@ -216,13 +354,24 @@ impl Coded for TrainError {
             | Self::FeaturesUnread { .. }
             | Self::ImageTooSmall { .. }
             | Self::ImageUnread { .. } => Exit::Usage,
-            Self::NotFinite { .. } | Self::Batch { .. } | Self::Device { .. } => Exit::Run,
+            Self::NotFinite { .. }
+            | Self::Batch { .. }
+            | Self::Device { .. }
+            | Self::DeviceLost { .. }
+            | Self::OutOfMemory { .. }
+            | Self::BudgetExceeded { .. }
+            | Self::Parity { .. } => Exit::Run,
         }
     }
 
     fn details(&self) -> Vec<String> {
-        let Self::NotFinite { batch, n_rows, n_labels_missing, n_skipped, kept, .. } = self else {
-            return Vec::new();
+        let (batch, n_rows, n_labels_missing, n_skipped, kept) = match self {
+            Self::NotFinite { batch, n_rows, n_labels_missing, n_skipped, kept, .. } => {
+                (batch, n_rows, n_labels_missing, n_skipped, kept)
+            }
+            Self::DeviceLost { kept, .. } => return vec![last_checkpoint(*kept)],
+            Self::Parity { found, .. } => return found.iter().map(parity_line).collect(),
+            _ => return Vec::new(),
         };
         let mut details = vec![format!("its {} rows are batch {batch}", thousands(*n_rows as u64))];
         if 0 < *n_labels_missing {
@@ -232,10 +381,7 @@ impl Coded for TrainError {
         if 0 < *n_skipped {
             details.push(format!("{n_skipped} updates were skipped for the same reason before"));
         }
-        details.push(match kept {
-            Some(update) => format!("the last checkpoint is update {}", thousands(*update)),
-            None => "there is no checkpoint yet".to_owned(),
-        });
+        details.push(last_checkpoint(*kept));
         details
     }
 
@@ -263,9 +409,48 @@ impl Coded for TrainError {
                 "`train.model = \"mlp\"` reads pixels as so many numbers; `role = \"ignore\"` in the schema leaves a column out"
                     .to_owned(),
             ],
+            Self::DeviceLost { .. } => {
+                vec!["the same command continues from the last checkpoint".to_owned()]
+            }
+            Self::OutOfMemory { .. } => {
+                vec![
+                    "a smaller model, or `--device cpu`, takes less of the device's memory"
+                        .to_owned(),
+                ]
+            }
+            Self::BudgetExceeded { .. } => {
+                vec![
+                    "a smaller model takes less; `train.memory_max` says how much may be used"
+                        .to_owned(),
+                ]
+            }
+            Self::Parity { .. } => vec![
+                "`karat doctor --device all` compares every model on every device".to_owned(),
+                "`--no-probe` trains all the same, and the run's record says so".to_owned(),
+            ],
             _ => Vec::new(),
         }
     }
+}
+
+fn last_checkpoint(kept: Option<u64>) -> String {
+    match kept {
+        Some(update) => format!("the last checkpoint is update {}", thousands(update)),
+        None => "there is no checkpoint yet".to_owned(),
+    }
+}
+
+/// `mlp, loss after 1 update: 3.1e-4 apart, allowed is 1e-5`.
+fn parity_line(parity: &Parity) -> String {
+    let updates = if parity.n_updates == 1 { "update" } else { "updates" };
+    let apart = match parity.error {
+        Some(error) => format!("{error:.1e} apart"),
+        None => "not a number".to_owned(),
+    };
+    format!(
+        "{}, loss after {} {updates}: {apart}, allowed is {:.0e}",
+        parity.model, parity.n_updates, parity.tolerance
+    )
 }
 
 /// Why a checkpoint cannot be continued.

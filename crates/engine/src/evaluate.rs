@@ -14,8 +14,8 @@ use crate::{
     update::Setting,
 };
 
-/// Rows of one forward pass.
-const ROWS: usize = 4096;
+/// Rows of one forward pass, where memory allows.
+pub(crate) const ROWS: usize = 4096;
 
 /// What the rows looked at so far add up to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,16 +51,17 @@ impl Tally {
         }
     }
 
-    /// Adds the rows of `batch`, which must fit the setting's shape. `model` may lie on either device.
+    /// Adds the rows of `batch`, which must fit the setting's shape, `n_rows` at a time. `model` may lie on either device.
     pub(crate) fn look(
         &mut self,
         model: &Model,
         setting: &Setting,
         batch: &Batch,
+        n_rows: usize,
     ) -> Result<(), TrainError> {
         let weights = row_weights(batch, &setting.class_weights);
         self.weight += weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
-        let n = setting.shape.rows_at_once(ROWS);
+        let n = setting.shape.rows_at_once(n_rows);
         for first in (0..batch.n_rows).step_by(n) {
             let rows = first..(first + n).min(batch.n_rows);
             let labels = &batch.label[rows.clone()];

@@ -7,7 +7,10 @@
 //! Nothing here looks at the environment, prints, or relies on burn's default device.
 //!
 //! Reading order: [`train`] (the loop), [`update`], [`optimizer`], [`schedule`], [`sampling`],
-//! [`checkpoint`], [`evaluate`], [`network`], [`score`], [`work`], [`device`].
+//! [`checkpoint`], [`evaluate`], [`network`], [`score`], [`work`], then [`device`], [`start`] and [`careful`] (what a GPU makes
+//! necessary).
+
+#![recursion_limit = "256"] // wgpu's types nest deeply (burn#3060)
 
 use karat_core::{
     Environment, Failure, FeaturePlan, TrainSpec,
@@ -15,35 +18,65 @@ use karat_core::{
 };
 
 mod batch;
+mod careful;
 mod checkpoint;
-mod device;
+pub mod device;
 mod error;
 mod evaluate;
+mod memory;
 mod network;
 mod optimizer;
+mod parity;
 mod sampling;
 mod schedule;
 mod score;
+mod start;
 #[cfg(test)]
 mod tests;
 mod train;
 mod update;
 mod work;
 
+use device::{Choice, DeviceName, Helper};
 pub use error::{ResumeError, TrainError};
 pub use schedule::{Order, Schedule};
 
-/// Trains and scores on burn's devices. This build has one: `cpu`.
+/// Trains and scores on burn's devices: `cpu` in every build, GPUs by cargo features.
+///
+/// A device's name is taken as it is, and `auto` means `cpu`: [`BurnEngine::choose`] is asked before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BurnEngine;
 
+impl BurnEngine {
+    /// The device that `asked` means. GPUs are tried in another process first.
+    pub fn choose(&self, helper: &Helper, asked: &str) -> Result<Choice, Failure> {
+        Ok(device::choose(helper, asked)?)
+    }
+
+    /// What there is; opens nothing.
+    #[must_use]
+    pub fn list(&self, helper: &Helper) -> Vec<DeviceReport> {
+        device::list(helper)
+    }
+
+    /// What there is and how fast, of one device or of `all`.
+    pub fn examine(&self, helper: &Helper, what: &str) -> Result<Vec<DeviceReport>, Failure> {
+        Ok(device::examine(helper, what)?)
+    }
+}
+
 impl Engine for BurnEngine {
     fn devices(&self) -> Vec<DeviceReport> {
-        device::reports()
+        vec![DeviceReport {
+            name: "cpu".to_owned(),
+            is_usable: true,
+            remark: device::cpu_remark(),
+            facts: None,
+        }]
     }
 
     fn device_class(&self, name: &str) -> Result<String, Failure> {
-        Ok(device::Class::of(name)?.word().to_owned())
+        Ok(DeviceName::parse(name)?.class().to_owned())
     }
 
     fn environment(&self, spec: &TrainSpec) -> Result<Environment, Failure> {

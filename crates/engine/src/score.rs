@@ -1,6 +1,7 @@
 //! Scoring: weights from a file, rows in, probabilities or values in the label's own unit out.
 
-use burn::tensor::Device;
+use std::sync::Arc;
+
 use karat_core::{
     Batch, Failure, FeaturePlan, LabelPlan, TrainSpec, port::Scoring, tensors::Tensors,
 };
@@ -14,13 +15,15 @@ use rayon::{ThreadPool, prelude::*};
 
 use crate::{
     batch::Shape,
-    device::{self, Class},
+    device::{self, DeviceName, Opened},
     error::TrainError,
     network,
 };
 
-/// Rows that go through all layers together.
+/// Rows that go through all layers together on the CPU: what a layer leaves stays in a core's cache.
 const PART: usize = 512;
+/// The same on a GPU: enough to keep it busy.
+const PART_GPU: usize = 8192;
 
 /// A model ready to score. A row's score does not depend on its batch: every product is one chain of additions.
 pub(crate) struct Scorer {
@@ -29,8 +32,10 @@ pub(crate) struct Scorer {
     label: LabelPlan,
     /// That of the training: weights are tuned to it.
     precision: Precision,
-    device: Device,
-    threads: ThreadPool,
+    opened: Opened,
+    threads: Arc<ThreadPool>,
+    /// Rows that go through all layers together.
+    n_rows: usize,
 }
 
 impl Scorer {
@@ -41,28 +46,44 @@ impl Scorer {
         model: &[u8],
         device: &str,
     ) -> Result<Self, Failure> {
-        let device = Class::of(device)?.open();
+        let opened = Opened::open(DeviceName::parse(device)?)?;
         let config = network::config(spec, plan)?;
+        opened.demand_kernels(&config)?;
         let file = Tensors::parse(model)?;
         network::expect_weights(&config, &file)?;
         Ok(Self {
-            model: network::from_file(&config, &file, &device),
+            threads: Arc::new(opened.threads(spec.threads)?),
+            n_rows: if opened.is_cpu() { PART } else { PART_GPU },
+            model: network::from_file(&config, &file, &opened.device),
             shape: Shape::of(plan),
             label: plan.label.clone(),
             precision: network::precision(spec),
-            device,
-            threads: device::threads(spec.threads)?,
+            opened,
         })
     }
 
-    fn logits(&self, batch: &Batch) -> Result<Vec<f32>, TrainError> {
+    /// With fewer rows at once where the device has no memory for more: a row's score does not depend on it.
+    fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, TrainError> {
         self.shape.check(batch, false)?;
+        loop {
+            let n_rows = self.n_rows;
+            match self.opened.attempt(n_rows, || self.forward(batch, n_rows)) {
+                Err(TrainError::OutOfMemory { .. }) if 1 < n_rows => {
+                    self.opened.device.memory_cleanup();
+                    self.n_rows = n_rows.div_ceil(2);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn forward(&self, batch: &Batch, n_rows: usize) -> Result<Vec<f32>, TrainError> {
         // Whole rows through all layers, a part at a time: what a layer leaves is still in the cache for the next, and
         // threads meet once a batch instead of once a layer.
-        let n = self.shape.rows_at_once(PART);
-        let parts = (0..batch.n_rows.div_ceil(n)).into_par_iter().map(|part| {
-            let rows = part * n..((part + 1) * n).min(batch.n_rows);
-            let inputs = self.shape.inputs(batch, rows, &self.device);
+        let n_rows = self.shape.rows_at_once(n_rows);
+        let parts = (0..batch.n_rows.div_ceil(n_rows)).into_par_iter().map(|part| {
+            let rows = part * n_rows..((part + 1) * n_rows).min(batch.n_rows);
+            let inputs = self.shape.inputs(batch, rows, &self.opened.device);
             device::read(in_precision(self.precision, || self.model.forward(inputs, None)))
         });
         Ok(parts.collect::<Result<Vec<Vec<f32>>, TrainError>>()?.concat())
@@ -74,8 +95,8 @@ impl Scoring for Scorer {
         if batch.n_rows == 0 {
             return Ok(Vec::new());
         }
-        let this = &*self;
-        let mut scores = this.threads.install(|| this.logits(batch))?;
+        let threads = Arc::clone(&self.threads);
+        let mut scores = threads.install(|| self.logits(batch))?;
         match &self.label {
             LabelPlan::Binary { .. } => {
                 scores.iter_mut().for_each(|z| *z = sigmoid(f64::from(*z)) as f32);

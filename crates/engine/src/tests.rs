@@ -8,13 +8,18 @@ use karat_core::{
     LabelPlan, ModelSpec, Precision, TrainSpec, UpdateRecord,
     plan::Encoding,
     port::{CheckpointFiles, EncodedRows, Engine, TrainEnd, TrainIo},
-    project::{CheckpointPolicy, EarlyStopping, OptimizerSpec, Sampling, ScheduleSpec},
+    project::{
+        CheckpointPolicy, DevicePolicy, EarlyStopping, OptimizerSpec, Sampling, ScheduleSpec,
+    },
     rng::{Purpose, Stream},
     tensors::{Tensors, Writer},
 };
 
 use crate::BurnEngine;
 
+mod faults;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod keys;
 mod precision;
 mod tiers;
@@ -61,6 +66,8 @@ pub(crate) fn spec() -> TrainSpec {
         },
         device: "cpu".to_owned(),
         threads: 2,
+        memory_max: None,
+        device_policy: DevicePolicy::default(),
     }
 }
 
@@ -464,7 +471,7 @@ fn what_cannot_be_trained_is_refused() {
     elsewhere.device = "cuda:7".to_owned();
     let failure =
         BurnEngine.train(&elsewhere, &plan, None, &mut Io::new(&plan)).expect_err("no device");
-    assert_eq!(failure.message, "device `cuda:7` not found: this build has `cpu`");
+    assert_eq!(failure.message, "device `cuda:7` not found: this machine has `cpu`");
 
     let mut tokens = spec();
     tokens.model =

@@ -9,12 +9,14 @@ use karat_models::{Config, Model};
 
 use crate::{
     batch::Shape,
+    careful::Careful,
     checkpoint::{self, Restored},
-    device::{self, Class},
+    device::{DeviceName, Opened},
     error::TrainError,
     evaluate::Tally,
     network, sampling,
     schedule::Schedule,
+    start,
     update::{At, Learner, Seen, Setting},
 };
 
@@ -29,17 +31,29 @@ pub(crate) fn train(
     start: Option<CheckpointFiles>,
     io: &mut dyn TrainIo,
 ) -> Result<TrainEnd, Failure> {
-    // On a thread of its own pool, so that the operations' parallel loops use that pool and no other.
-    device::threads(spec.threads)?.install(|| run(spec, plan, start, io))
+    let opened = Opened::open(DeviceName::parse(&spec.device)?)?;
+    train_on(&opened, spec, plan, start, io)
 }
 
-fn run(
+/// As [`train()`], on a device that was opened.
+pub(crate) fn train_on(
+    opened: &Opened,
     spec: &TrainSpec,
     plan: &FeaturePlan,
     start: Option<CheckpointFiles>,
     io: &mut dyn TrainIo,
 ) -> Result<TrainEnd, Failure> {
-    let class = Class::of(&spec.device)?;
+    // On a thread of its own pool, so that the operations' parallel loops use that pool and no other.
+    opened.threads(spec.threads)?.install(|| run(opened, spec, plan, start, io))
+}
+
+fn run(
+    opened: &Opened,
+    spec: &TrainSpec,
+    plan: &FeaturePlan,
+    from: Option<CheckpointFiles>,
+    io: &mut dyn TrainIo,
+) -> Result<TrainEnd, Failure> {
     let n_rows = io.train_rows().n_rows();
     if n_rows == 0 {
         return Err(TrainError::NoRows.into());
@@ -61,19 +75,24 @@ fn run(
         optimizer: spec.optimizer,
         weight_decay: network::weight_decay(spec, &config)?,
         ema: spec.ema,
-        device: class.open(),
+        device: opened.device.clone(),
     };
-    let environment = checkpoint::environment(spec, class, plan, n_rows);
-    let Restored { mut learner, mut best, mut state } = match &start {
+    let environment = checkpoint::environment(spec, opened, plan, n_rows);
+    let Restored { mut learner, mut best, mut state } = match &from {
         Some(files) => checkpoint::restore(spec, &config, &setting, files, &environment)?,
         None => fresh(&config, &setting, environment),
     };
-
     let schedule = Schedule::new(spec, n_rows);
+    for remark in start::demand(opened, spec, &config, &setting, &schedule, io)? {
+        if !state.remarks.contains(&remark) {
+            state.remarks.push(remark);
+        }
+    }
+    let mut careful = Careful::new(opened, spec, &config, &mut state, io)?;
+    let first = state.update;
+    careful.kept = from.is_some().then_some(first);
     let mut order = sampling::order(spec, plan, &setting.shape, io.train_rows())?;
     let (mut rows, mut batch) = (Vec::new(), setting.shape.empty());
-    let first = state.update;
-    let mut kept = start.is_some().then_some(first);
     io.lap(Part::Other);
 
     while state.update < schedule.n_updates() && !is_out_of_patience(spec, &state) {
@@ -83,10 +102,10 @@ fn run(
             break;
         }
         if io.stop_requested() {
-            if kept != Some(state.update) {
-                let files =
-                    checkpoint::capture(&config, &setting, &learner, best.as_ref(), &state)?;
-                io.keep(files, false)?;
+            if careful.kept != Some(state.update) {
+                let captured =
+                    || checkpoint::capture(&config, &setting, &learner, best.as_ref(), &state);
+                io.keep(careful.whole(&state, captured)?, false)?;
             }
             return Ok(TrainEnd::Stopped { update: state.update });
         }
@@ -104,11 +123,14 @@ fn run(
             step: state.update + 1 - u64::from(state.n_skipped),
             learning_rate: schedule.learning_rate_at(state.update),
         };
-        let seen;
-        (learner, seen) = learner.update(&setting, &batch, at, &mut |part| io.lap(part))?;
+        let (gradients, seen) = careful.in_parts(&mut state, io, |n_rows, io| {
+            learner.gradients(&setting, &batch, n_rows, at, &mut |part| io.lap(part))
+        })?;
+        learner = careful.whole(&state, || Ok(learner.step(&setting, gradients, seen, at)))?;
+        io.lap(Part::Optimizer);
         if !seen.is_finite() {
             if spec.non_finite_max <= state.n_skipped {
-                return Err(not_finite(&state, seen, &batch, kept).into());
+                return Err(not_finite(&state, seen, &batch, careful.kept).into());
             }
             state.n_skipped += 1;
             io.observe(skipped(&state, seen));
@@ -121,7 +143,7 @@ fn run(
             learning_rate: at.learning_rate,
             gradient_norm: seen.gradient_norm,
             n_rows: batch.n_rows as u64,
-            weights: weights_digest(&config, &learner, state.update)?,
+            weights: careful.whole(&state, || weights_digest(&config, &learner, state.update))?,
         };
         io.log(&record)?;
         io.observe(Event::Updated(record));
@@ -129,7 +151,7 @@ fn run(
         let mut is_best = false;
         if has_eval && is_evaluated_after(spec, &schedule, state.update) {
             io.lap(Part::Other);
-            is_best = look(spec, &setting, &learner, &mut best, &mut state, io)?;
+            is_best = look(spec, &setting, &mut careful, &learner, &mut best, &mut state, io)?;
             io.lap(Part::Evaluate);
         }
         // Asked every time: it is also how the caller knows that training is alive.
@@ -137,23 +159,27 @@ fn run(
         let every = spec.checkpoint.every_updates;
         let is_due_by_count = 0 < every && state.update.is_multiple_of(every);
         if is_due_by_time || is_due_by_count || (is_best && 0 < spec.checkpoint.keep_best) {
-            let files = checkpoint::capture(&config, &setting, &learner, best.as_ref(), &state)?;
-            io.keep(files, is_best)?;
-            kept = Some(state.update);
+            let captured =
+                || checkpoint::capture(&config, &setting, &learner, best.as_ref(), &state);
+            io.keep(careful.whole(&state, captured)?, is_best)?;
+            careful.kept = Some(state.update);
         }
         io.lap(Part::Other);
     }
 
     if state.is_out_of_time && has_eval && !is_evaluated_after(spec, &schedule, state.update) {
         // What is kept has been looked at.
-        look(spec, &setting, &learner, &mut best, &mut state, io)?;
+        look(spec, &setting, &mut careful, &learner, &mut best, &mut state, io)?;
     }
     state.is_complete = true;
-    let mut files = checkpoint::capture(&config, &setting, &learner, None, &state)?;
-    if best.is_some() || learner.average.is_some() {
-        let model = best.unwrap_or_else(|| learner.evaluated());
-        files.model = checkpoint::weights(&config, &model)?;
-    }
+    let files = careful.whole(&state, || {
+        let mut files = checkpoint::capture(&config, &setting, &learner, None, &state)?;
+        if best.is_some() || learner.average.is_some() {
+            let model = best.unwrap_or_else(|| learner.evaluated());
+            files.model = checkpoint::weights(&config, &model)?;
+        }
+        Ok(files)
+    })?;
     Ok(TrainEnd::Complete(Box::new(files)))
 }
 
@@ -184,6 +210,7 @@ fn is_evaluated_after(spec: &TrainSpec, schedule: &Schedule, update: u64) -> boo
 fn look(
     spec: &TrainSpec,
     setting: &Setting,
+    careful: &mut Careful<'_>,
     learner: &Learner,
     best: &mut Option<Model>,
     state: &mut TrainState,
@@ -200,7 +227,11 @@ fn look(
             eval_rows.fetch(&rows, &mut batch)?;
         }
         setting.shape.check(&batch, true)?;
-        tally.look(&model, setting, &batch)?;
+        tally = careful.evaluate(state, io, |n_rows| {
+            let mut tally = tally;
+            tally.look(&model, setting, &batch, n_rows)?;
+            Ok(tally)
+        })?;
     }
     let loss = tally.loss();
     let is_best = match state.best_eval_loss_bits.map(f64::from_bits) {

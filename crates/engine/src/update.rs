@@ -105,23 +105,24 @@ impl Learner {
         }
     }
 
-    /// Makes one update from `batch`, which must fit the setting's shape. Changes nothing when what it saw is not finite.
+    /// The gradients of `batch`, which must fit the setting's shape, added over micro-batches of at most `n_rows_max` rows,
+    /// and what was seen on the way. Changes nothing, so it can be tried again with fewer rows.
     /// `lap` is told where time went.
-    pub(crate) fn update(
-        self,
+    pub(crate) fn gradients(
+        &self,
         setting: &Setting,
         batch: &Batch,
+        n_rows_max: usize,
         at: At,
         lap: &mut dyn FnMut(Part),
-    ) -> Result<(Self, Seen), TrainError> {
-        let Self { model, mut moments, mut average } = self;
+    ) -> Result<(Vec<Tensor<1>>, Seen), TrainError> {
         let weights = row_weights(batch, &setting.class_weights);
         let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let device = setting.device.clone().autodiff();
 
         let mut loss_value = 0.0;
         let mut gradients: Vec<Tensor<1>> = Vec::new();
-        let n_micro = batch.n_rows.div_ceil(setting.accumulate).max(1);
+        let n_micro = batch.n_rows.div_ceil(setting.accumulate).min(n_rows_max).max(1);
         for first in (0..batch.n_rows).step_by(n_micro) {
             let rows = first..(first + n_micro).min(batch.n_rows);
             let draw = |path: &str| Draw {
@@ -133,7 +134,7 @@ impl Learner {
             let (loss, labels) = softened(setting, &batch.label[rows.clone()]);
             let loss = weighted_mean(
                 loss,
-                in_precision(setting.precision, || model.forward(inputs, Some(&draw))),
+                in_precision(setting.precision, || self.model.forward(inputs, Some(&draw))),
                 column(&labels, &device),
                 column(&weights[rows], &device),
                 total,
@@ -141,7 +142,7 @@ impl Learner {
             lap(Part::Forward);
             let mut found = loss.backward();
             loss_value += device::read_number(loss.inner())?;
-            let found = parameter::gradients(&model, &mut found);
+            let found = parameter::gradients(&self.model, &mut found);
             gradients = if gradients.is_empty() {
                 found
             } else {
@@ -151,12 +152,21 @@ impl Learner {
 
         lap(Part::Backward);
         let squares = device::read_number(square_sum(&gradients))?;
-        let seen = Seen { loss: loss_value, gradient_norm: libm::sqrt(squares) };
-        if !seen.is_finite() {
-            lap(Part::Optimizer);
-            return Ok((Self { model, moments, average }, seen));
-        }
+        Ok((gradients, Seen { loss: loss_value, gradient_norm: libm::sqrt(squares) }))
+    }
 
+    /// Makes the update that [`Learner::gradients`] found. Changes nothing when what it saw is not finite.
+    pub(crate) fn step(
+        self,
+        setting: &Setting,
+        gradients: Vec<Tensor<1>>,
+        seen: Seen,
+        at: At,
+    ) -> Self {
+        if !seen.is_finite() {
+            return self;
+        }
+        let Self { model, mut moments, mut average } = self;
         let scale = clip_factor(seen.gradient_norm, setting.clip_norm);
         let mut gradients = gradients.into_iter();
         let model = parameter::map(model, &mut |i, p| {
@@ -179,8 +189,7 @@ impl Learner {
                 None => now,
             });
         }
-        lap(Part::Optimizer);
-        Ok((Self { model, moments, average }, seen))
+        Self { model, moments, average }
     }
 }
 

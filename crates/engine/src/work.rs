@@ -7,7 +7,7 @@ use karat_core::{FeaturePlan, TrainSpec, port::Work};
 use karat_kernels::{activation::Activation, linear::linear};
 
 use crate::{
-    device::{self, Class},
+    device::{self, DeviceName, Opened},
     error::TrainError,
     network,
 };
@@ -23,8 +23,8 @@ const N_TRIES: usize = 5;
 /// products are not counted, or on a device that does not answer: training itself will say why.
 pub(crate) fn work(spec: &TrainSpec, plan: &FeaturePlan) -> Option<Work> {
     let products = network::config(spec, plan).ok()?.products_per_row()? as f64;
-    let device = Class::of(&spec.device).ok()?.open();
-    let ceiling = device::threads(spec.threads).ok()?.install(|| ceiling(&device)).ok()?;
+    let opened = Opened::open(DeviceName::parse(&spec.device).ok()?).ok()?;
+    let ceiling = opened.threads(spec.threads).ok()?.install(|| ceiling(&opened.device)).ok()?;
     Some(Work { operations_per_row: 2.0 * PASSES * products, ceiling })
 }
 

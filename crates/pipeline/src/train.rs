@@ -7,7 +7,7 @@ use std::{
 
 use karat_core::{
     Digest, Environment, Event, Exit, Failure, FeaturePlan, Name, Observer, Project, RunId,
-    SplitSpec, Step, TrainSpec,
+    SplitSpec, Step, Tier, TrainSpec,
     port::{CheckpointFiles, FitRequest, TrainEnd, TrainState},
     summary::{TrainCost, TrainSummary},
     tensors::Tensors,
@@ -127,7 +127,10 @@ impl Lab<'_> {
             spec: json!({ "train": to_value(spec)?, "splits": splits_of(spec, frozen)? }),
             inputs: BTreeMap::from([("snapshot".to_owned(), frozen.digest)]),
             seed: Some(spec.seed),
-            device: self.engine.device_class(&spec.device)?,
+            device: match &spec.device_policy.began_on {
+                Some(class) => class.clone(),
+                None => self.engine.device_class(&spec.device)?,
+            },
             total: None,
         })
     }
@@ -242,6 +245,20 @@ impl Lab<'_> {
         Ok(Environment { host: (self.host)(), ..self.engine.environment(spec)? })
     }
 
+    /// [`Lab::environment`] with what happened on the way. Updates on two devices are repeatable on neither.
+    fn environment_after(
+        &self,
+        spec: &TrainSpec,
+        state: &TrainState,
+    ) -> Result<Environment, Failure> {
+        let mut environment = self.environment(spec)?;
+        environment.remarks.extend_from_slice(&state.remarks);
+        if state.is_mixed {
+            environment.tiers.retain(|tier| ![Tier::Resume, Tier::Repeat].contains(tier));
+        }
+        Ok(environment)
+    }
+
     /// Weights, manifest and log become artifacts.
     fn conclude(
         &self,
@@ -300,7 +317,7 @@ impl Lab<'_> {
             "eval_values": seen.values,
             "ended_early": ended_early,
             "cost": to_value(&cost)?,
-            ENVIRONMENT: self.environment(spec)?,
+            ENVIRONMENT: to_value(&self.environment_after(spec, &files.state)?)?,
         });
         Ok(Done { outputs, metrics, summary })
     }

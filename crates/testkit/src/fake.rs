@@ -370,7 +370,12 @@ impl Scoring for Scripted {
 
 impl Engine for ScriptedEngine {
     fn devices(&self) -> Vec<DeviceReport> {
-        vec![DeviceReport { name: "cpu".to_owned(), is_usable: true, remark: "fake".to_owned() }]
+        vec![DeviceReport {
+            name: "cpu".to_owned(),
+            is_usable: true,
+            remark: "fake".to_owned(),
+            facts: None,
+        }]
     }
 
     fn device_class(&self, _: &str) -> Result<String, Failure> {

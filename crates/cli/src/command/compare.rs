@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(crate) fn run(session: &Session, args: &CompareArgs) -> Result<Exit, Failure> {
-    let project = session.project()?;
+    let project = session.project_to_compute()?;
     let schema = session.schema(&project, &project.train.dataset)?;
     let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);

@@ -1,11 +1,17 @@
 //! `karat doctor`: what works on this machine and why not.
 
-use karat_core::{Exit, Failure, port::Engine};
+use karat_core::{
+    Exit, Failure,
+    port::{DeviceFacts, Parity},
+    thousands,
+};
+use karat_engine::device::{Question, answer};
 use karat_store::Access;
 use serde_json::json;
 
 use crate::{
-    context::{STATE_DIR, Session, TOOL},
+    args::ProbeDeviceArgs,
+    context::{STATE_DIR, Session, TOOL, helper},
     render::table::TextTable,
 };
 
@@ -14,6 +20,11 @@ const LIBRARIES: [(&str, &str); 2] = [("burn", "0.22.1"), ("datafusion", "55.2.0
 
 pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
     let engine = karat_engine::BurnEngine;
+    let helper = helper()?;
+    let devices = match session.common.device.as_deref() {
+        None => engine.list(&helper),
+        Some(what) => engine.examine(&helper, what)?,
+    };
     let mut table = TextTable::bare();
     let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
     row("version", format!("{TOOL}, {} {}", std::env::consts::OS, std::env::consts::ARCH));
@@ -28,10 +39,16 @@ pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         ),
     );
-    let devices = engine.devices();
     for device in &devices {
-        let usable = if device.is_usable { "works" } else { "absent" };
+        let usable = match (&device.facts, device.is_usable) {
+            (_, false) => "absent",
+            (Some(facts), true) if !facts.parity.iter().all(Parity::holds) => "disagrees with cpu",
+            _ => "works",
+        };
         row(&format!("device {}", device.name), format!("{usable}: {}", device.remark));
+        for line in device.facts.iter().flat_map(measured) {
+            row("", line);
+        }
     }
     let store = look(session);
     row("store", store.state.clone());
@@ -52,6 +69,44 @@ pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
         "exit": store.exit.code(),
     }));
     Ok(store.exit)
+}
+
+/// What was measured of a device, a line each.
+fn measured(facts: &DeviceFacts) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(memory) = facts.memory {
+        lines.push(format!("memory {} MiB", thousands(memory >> 20)));
+    }
+    if !facts.features.is_empty() {
+        lines.push(format!("features {}", facts.features.join(", ")));
+    }
+    if let (Some(gflops), Some(copy)) = (facts.gflops, facts.copy_gb_s) {
+        lines.push(format!("products {gflops:.1} GFLOP/s in f32, copies {copy:.1} GB/s"));
+    }
+    lines.extend(facts.parity.iter().map(|it| {
+        let apart = match it.error {
+            Some(error) => format!("{error:.1e}"),
+            None => "not a number".to_owned(),
+        };
+        let verdict = if it.holds() { "" } else { ", too far" };
+        let updates = if it.n_updates == 1 { "update" } else { "updates" };
+        format!(
+            "{}: loss after {} {updates} {apart} from cpu's, allowed {:.0e}{verdict}",
+            it.model, it.n_updates, it.tolerance
+        )
+    }));
+    lines
+}
+
+/// `karat probe-device`, hidden: what [`karat_engine::device::Helper`] starts.
+pub(crate) fn probe(session: &Session, args: &ProbeDeviceArgs) -> Result<Exit, Failure> {
+    let question = Question::of(&args.question).ok_or_else(|| {
+        let message =
+            format!("`{}` is no question: known are `list`, `open`, `measure`", args.question);
+        Failure::new("device-unknown", Exit::Usage, message)
+    })?;
+    session.json(&json!(answer(question, &args.name)));
+    Ok(Exit::Pass)
 }
 
 /// What was found of the store.

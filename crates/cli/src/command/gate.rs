@@ -6,7 +6,7 @@ use karat_pipeline::{Baseline, Checked, exit_of, pick_gate};
 use crate::{args::GateArgs, context::Session, render::summary};
 
 pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
-    let project = session.project()?;
+    let project = session.project_to_compute()?;
     let policy = session.policy()?;
     let (gate, candidate) = parse(&args.what)?;
     let gate = pick_gate(&policy, gate.as_ref())?;

@@ -114,7 +114,8 @@ early_stopping = 5                     # evaluations without gain; 0 = off
 # ema = 0.0                            # 0.999 keeps an average of the weights and uses that
 # class_weights = "none"               # or "balanced", or {{ "yes" = 3.0 }}
 # sampling = "uniform"                 # or "balanced", "weight"
-# device = "auto"
+# device = "auto"                      # or "cpu", "wgpu", "cuda"; `karat doctor --device all` says what works
+# memory_max = "6 GiB"                 # a batch that does not fit goes through in parts
 
 [score]
 split = "holdout"

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
-    let mut project = session.project()?;
+    let mut project = session.project_to_compute()?;
     project.train.max_seconds = args.max_time.or(project.train.max_seconds);
     let policy = session.policy()?;
     let gate = pick_gate(&policy, args.gate.as_ref())?;

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{args::ScoreArgs, context::Session};
 
 pub(crate) fn run(session: &Session, args: &ScoreArgs) -> Result<Exit, Failure> {
-    let project = session.project()?;
+    let project = session.project_to_compute()?;
     let model = match &args.model {
         Some(model) => model.clone(),
         None => ModelRef { model: project.train.name.clone(), which: Which::Alias(champion()?) },

@@ -1,13 +1,14 @@
 //! `karat train`: produce checkpoints and a candidate.
 
-use karat_core::{Exit, Failure};
-use karat_store::Access;
+use karat_core::{Exit, Failure, Project};
+use karat_pipeline::{Frozen, Lab};
+use karat_store::{Access, RunRecord};
 use serde_json::{Value, json};
 
 use crate::{args::TrainArgs, context::Session};
 
 pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> {
-    let mut project = session.project()?;
+    let mut project = session.project_to_compute()?;
     project.train.max_seconds = args.max_time.or(project.train.max_seconds);
     let schema = session.schema(&project, &project.train.dataset)?;
     let workshop = session.open(Access::ReadWrite)?;
@@ -17,28 +18,14 @@ pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> 
     if let Some(id) = &args.resume {
         let run = workshop.store.run(id)?;
         if run.key != lab.train_key(&project, &frozen)? {
-            let now = lab.train_spec(&project, &frozen)?;
-            let mut failure = Failure::new(
-                "resume-mismatch",
-                Exit::Usage,
-                format!(
-                    "cannot resume run `{}`: data or configuration have changed since it began",
-                    run.id
-                ),
-            );
-            for line in differences("", &run.spec, &now).into_iter().take(20) {
-                failure = failure.detail(line);
+            let now = project.train.device.clone();
+            project.train.device_policy.began_on = Some(run.device.clone());
+            if run.key != lab.train_key(&project, &frozen)? {
+                return Err(mismatch(&lab, &project, &frozen, &run)?);
             }
-            for (name, digest) in &run.inputs {
-                if *digest != frozen.digest {
-                    failure = failure.detail(format!(
-                        "{name}: {} in the run, {} now",
-                        digest.short(),
-                        frozen.digest.short()
-                    ));
-                }
+            if !args.allow_device_change {
+                return Err(other_device(&run, &now));
             }
-            return Err(failure.hint("`karat train` without `--resume` starts a new run"));
         }
     }
     let checked = lab.check(&mut session.observer(), &project, &frozen)?;
@@ -59,6 +46,50 @@ pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> 
     ));
     session.json(&json!({ "event": "trained", "version": trained.version.label(), "run": trained.run, "model": trained.manifest_digest }));
     Ok(Exit::Pass)
+}
+
+fn mismatch(
+    lab: &Lab<'_>,
+    project: &Project,
+    frozen: &Frozen,
+    run: &RunRecord,
+) -> Result<Failure, Failure> {
+    let now = lab.train_spec(project, frozen)?;
+    let mut failure = Failure::new(
+        "resume-mismatch",
+        Exit::Usage,
+        format!(
+            "cannot resume run `{}`: data or configuration have changed since it began",
+            run.id
+        ),
+    );
+    for line in differences("", &run.spec, &now).into_iter().take(20) {
+        failure = failure.detail(line);
+    }
+    for (name, digest) in &run.inputs {
+        if *digest != frozen.digest {
+            failure = failure.detail(format!(
+                "{name}: {} in the run, {} now",
+                digest.short(),
+                frozen.digest.short()
+            ));
+        }
+    }
+    Ok(failure.hint("`karat train` without `--resume` starts a new run"))
+}
+
+fn other_device(run: &RunRecord, now: &str) -> Failure {
+    Failure::new(
+        "resume-mismatch",
+        Exit::Usage,
+        format!("cannot resume run `{}`: it began on another device", run.id),
+    )
+    .detail(format!("device: {} in the run, {now} now", run.device))
+    .hint(format!("`karat train --resume {} --device {}` continues where it began", run.id, run.device))
+    .hint(format!(
+        "`karat train --resume {} --device {now} --allow-device-change` continues here, recorded as no longer repeatable bit for bit",
+        run.id
+    ))
 }
 
 /// `train.model.hidden: [256] in the run, [512] now`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::DevicePolicy;
 use crate::Name;
 
 /// Rows per update. Above this the activations of our largest preset alone exceed 24 GiB.
@@ -300,6 +301,13 @@ pub struct TrainSpec {
     /// Threads; 0 = all cores. Not part of the cache key: bits do not depend on it.
     #[serde(skip, default)]
     pub threads: usize,
+    /// Most bytes that training may take; what the device has when absent. Fewer bytes mean fewer rows at once, and so other
+    /// last bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<u64>,
+    /// What is demanded of the device. Not part of the cache key.
+    #[serde(skip, default)]
+    pub device_policy: DevicePolicy,
 }
 
 /// When checkpoints are written and which are kept.

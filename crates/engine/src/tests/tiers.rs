@@ -13,7 +13,11 @@ use karat_kernels::{dropout, philox::Draw};
 use karat_models::parameter;
 
 use super::{Io, N_TRAIN, binary, complete, eval_batch, fingerprint, scores, spec, train};
-use crate::{BurnEngine, Order, device::Class, network};
+use crate::{
+    BurnEngine, Order,
+    device::{DeviceName, Opened},
+    network,
+};
 
 /// Every architecture that reads these rows, small; those for images are held to the same in `kernels` and `models`. The
 /// `match` is here so that a new one cannot be forgotten.
@@ -40,10 +44,12 @@ fn of_family(model: &ModelSpec) -> TrainSpec {
     TrainSpec { model: model.clone(), epochs: 1, ..spec() }
 }
 
-/// Every device of this build that works here.
+/// Every device of this build that opens here.
 fn devices() -> Vec<(String, Device)> {
-    let usable = BurnEngine.devices().into_iter().filter(|it| it.is_usable);
-    usable.map(|it| (it.name.clone(), Class::of(&it.name).expect("listed").open())).collect()
+    let names = if cfg!(feature = "wgpu") { vec!["cpu", "wgpu"] } else { vec!["cpu"] };
+    let name = |text: &str| DeviceName::parse(text).expect("a name");
+    let opened = names.into_iter().filter_map(|it| Opened::open(name(it)).ok());
+    opened.map(|it| (it.name.to_string(), it.device)).collect()
 }
 
 fn digest(numbers: &[f32]) -> String {

@@ -13,8 +13,9 @@ use super::{
 use crate::{
     Document, Failure, Name, nearest,
     project::{
-        BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, DatasetSpec, EPOCHS_MAX, EarlyStopping,
-        MAX_TIME_SECONDS, NO_DECAY_MAX, Precision, Sampling, THREADS_MAX, Task, TrainSpec,
+        BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, DatasetSpec, DevicePolicy, EPOCHS_MAX,
+        EarlyStopping, MAX_TIME_SECONDS, NO_DECAY_MAX, Precision, Sampling, THREADS_MAX, Task,
+        TrainSpec, device::bytes,
     },
     time::parse_seconds,
 };
@@ -85,6 +86,8 @@ raw_train! {
     checkpoint: Option<RawCheckpoint>,
     device: Option<String>,
     threads: Option<usize>,
+    memory_max: Option<String>,
+    deterministic: Option<bool>,
 }
 
 impl RawTrain {
@@ -233,6 +236,15 @@ pub(super) fn train(
     };
     let threads = raw.threads.unwrap_or(0);
     within.whole("train.threads", threads as u64, 0, THREADS_MAX)?;
+    let memory_max = match &raw.memory_max {
+        None => None,
+        Some(text) => Some(bytes(text).ok_or_else(|| {
+            document.refuse(
+                "train.memory_max",
+                format!("`train.memory_max` is \"{text}\", must be a size as `\"512MiB\"` or `\"6 GiB\"`"),
+            )
+        })?),
+    };
     Ok(TrainSpec {
         name: match &raw.name {
             Some(text) => parse_name(document, "train.name", text)?,
@@ -268,5 +280,10 @@ pub(super) fn train(
         checkpoint,
         device: raw.device.unwrap_or_else(|| "auto".to_owned()),
         threads,
+        memory_max,
+        device_policy: DevicePolicy {
+            is_deterministic: raw.deterministic.unwrap_or(false),
+            ..DevicePolicy::default()
+        },
     })
 }
