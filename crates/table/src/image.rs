@@ -142,6 +142,11 @@ impl<'a> Encoded<'a> {
     }
 
     fn jpeg(cell: &'a [u8]) -> Result<Self, String> {
+        // The decoder fills what is missing with grey. Cameras pad files with zeros.
+        let last = cell.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        if !cell[..last].ends_with(b"\xff\xd9") {
+            return Err("it is cut off: a JPEG ends with an end-of-image mark".to_owned());
+        }
         guarded(|| {
             let mut decoder =
                 zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(cell), jpeg_options(true));
