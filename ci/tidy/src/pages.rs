@@ -218,8 +218,14 @@ fn commands(tree: &Tree) -> BTreeSet<String> {
     let Some(open) = code.bare[at..].find('{') else { return BTreeSet::new() };
     let variants = code.bare[code.inside(at + open)].lines().map(str::trim);
     let is_variant = |line: &&str| line.starts_with(|c: char| c.is_ascii_uppercase());
+    // What `--help` does not show is no command for people.
+    let mut is_hidden = false;
     variants
-        .filter(is_variant)
+        .filter(|line| {
+            let was_hidden = is_hidden;
+            is_hidden = line.contains("hide = true");
+            is_variant(line) && !was_hidden
+        })
         .map(|line| {
             let end = line.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(line.len());
             line[..end].to_ascii_lowercase()

@@ -9,7 +9,7 @@ use std::{
 use karat_core::{
     Document, Event, Exit, Failure, Name, Observer, Project, Schema, policy::Policy, schema,
 };
-use karat_engine::{BurnEngine, device::Helper};
+use karat_engine::{BurnEngine, device::Prober};
 use karat_pipeline::Lab;
 use karat_store::{Access, Store};
 use karat_table::ArrowTables;
@@ -168,7 +168,7 @@ impl Session {
     pub(crate) fn project_to_compute(&self) -> Result<Project, Failure> {
         let mut project = self.project()?;
         let asked = &project.train.device;
-        let choice = BurnEngine.choose(&helper()?, asked)?;
+        let choice = BurnEngine.choose(&prober()?, asked)?;
         // In a build for `cpu` alone there is nothing to choose from and nothing to tell.
         if !choice.passed_over.is_empty() {
             self.observer().observe(Event::Warned {
@@ -272,14 +272,14 @@ impl Session {
 }
 
 /// This program again, to ask about devices.
-pub(crate) fn helper() -> Result<Helper, Failure> {
+pub(crate) fn prober() -> Result<Prober, Failure> {
     let program = std::env::current_exe().map_err(|error| {
         Failure::new("device-unusable", Exit::Run, "this program cannot find its own file")
             .because(&error)
             .hint("`--device cpu` overrides `train.device` for this run")
     })?;
     let arguments = ["--json", "probe-device"].map(str::to_owned).into();
-    Ok(Helper { program, arguments, patience: PROBE_PATIENCE })
+    Ok(Prober { program, arguments, patience: PROBE_PATIENCE })
 }
 
 /// Name and version, as recorded with every run.

@@ -25,7 +25,7 @@ mod stray;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-pub use child::{Helper, Question};
+pub use child::{Prober, Question};
 pub use choose::Choice;
 pub(crate) use choose::{choose, examine, list};
 pub use name::{Api, DeviceName};

@@ -37,7 +37,7 @@ mod train;
 mod update;
 mod work;
 
-use device::{Choice, DeviceName, Helper};
+use device::{Choice, DeviceName, Prober};
 pub use error::{ResumeError, TrainError};
 pub use schedule::{Order, Schedule};
 
@@ -49,19 +49,19 @@ pub struct BurnEngine;
 
 impl BurnEngine {
     /// The device that `asked` means. GPUs are tried in another process first.
-    pub fn choose(&self, helper: &Helper, asked: &str) -> Result<Choice, Failure> {
-        Ok(device::choose(helper, asked)?)
+    pub fn choose(&self, prober: &Prober, asked: &str) -> Result<Choice, Failure> {
+        Ok(device::choose(prober, asked)?)
     }
 
     /// What there is; opens nothing.
     #[must_use]
-    pub fn list(&self, helper: &Helper) -> Vec<DeviceReport> {
-        device::list(helper)
+    pub fn list(&self, prober: &Prober) -> Vec<DeviceReport> {
+        device::list(prober)
     }
 
     /// What there is and how fast, of one device or of `all`.
-    pub fn examine(&self, helper: &Helper, what: &str) -> Result<Vec<DeviceReport>, Failure> {
-        Ok(device::examine(helper, what)?)
+    pub fn examine(&self, prober: &Prober, what: &str) -> Result<Vec<DeviceReport>, Failure> {
+        Ok(device::examine(prober, what)?)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     args::ProbeDeviceArgs,
-    context::{STATE_DIR, Session, TOOL, helper},
+    context::{STATE_DIR, Session, TOOL, prober},
     render::table::TextTable,
 };
 
@@ -20,10 +20,10 @@ const LIBRARIES: [(&str, &str); 2] = [("burn", "0.22.1"), ("datafusion", "55.2.0
 
 pub(crate) fn run(session: &Session) -> Result<Exit, Failure> {
     let engine = karat_engine::BurnEngine;
-    let helper = helper()?;
+    let prober = prober()?;
     let devices = match session.common.device.as_deref() {
-        None => engine.list(&helper),
-        Some(what) => engine.examine(&helper, what)?,
+        None => engine.list(&prober),
+        Some(what) => engine.examine(&prober, what)?,
     };
     let mut table = TextTable::bare();
     let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
@@ -98,7 +98,7 @@ fn measured(facts: &DeviceFacts) -> Vec<String> {
     lines
 }
 
-/// `karat probe-device`, hidden: what [`karat_engine::device::Helper`] starts.
+/// `karat probe-device`, hidden: what [`karat_engine::device::Prober`] starts.
 pub(crate) fn probe(session: &Session, args: &ProbeDeviceArgs) -> Result<Exit, Failure> {
     let question = Question::of(&args.question).ok_or_else(|| {
         let message =

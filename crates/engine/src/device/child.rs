@@ -14,7 +14,7 @@ use karat_core::port::DeviceReport;
 
 /// How to start the other process.
 #[derive(Clone, Debug)]
-pub struct Helper {
+pub struct Prober {
     /// Program.
     pub program: PathBuf,
     /// Words before the question.
@@ -52,7 +52,7 @@ impl Question {
     }
 }
 
-impl Helper {
+impl Prober {
     /// Asks about `name`. An error is a reason for people.
     pub(crate) fn ask(&self, question: Question, name: &str) -> Result<Vec<DeviceReport>, String> {
         let patience = match question {
@@ -132,11 +132,11 @@ fn with_last_words(fact: &str, err: &str) -> String {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Helper, Question};
+    use super::{Prober, Question};
 
-    /// A helper that runs a line of shell instead of karat.
-    pub(crate) fn shell(line: &str) -> Helper {
-        Helper {
+    /// A prober that runs a line of shell instead of karat.
+    pub(crate) fn shell(line: &str) -> Prober {
+        Prober {
             program: "/bin/sh".into(),
             arguments: vec!["-c".to_owned(), line.to_owned()],
             patience: Duration::from_secs(20),
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(crash, "the driver crashed the probe (signal 11): vk: lost");
         assert_eq!(reason("exit 3"), "the probe failed (exit 3)");
         assert_eq!(reason("echo hello"), "the probe's answer cannot be read");
-        let missing = Helper { program: "/nonexistent".into(), ..shell("") };
+        let missing = Prober { program: "/nonexistent".into(), ..shell("") };
         let missing = missing.ask(Question::Open, "wgpu:0").expect_err("no such program");
         assert!(missing.starts_with("the probe does not start: "), "{missing}");
     }
@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn a_driver_that_hangs_is_killed() {
         let began = Instant::now();
-        let helper = Helper { patience: Duration::from_millis(200), ..shell("exec sleep 600") };
-        let reason = helper.ask(Question::Open, "wgpu:0").expect_err("hangs");
+        let prober = Prober { patience: Duration::from_millis(200), ..shell("exec sleep 600") };
+        let reason = prober.ask(Question::Open, "wgpu:0").expect_err("hangs");
         assert!(reason.starts_with("the probe gave no answer within"), "{reason}");
         assert!(began.elapsed() < Duration::from_secs(20));
     }

@@ -4,7 +4,7 @@ use karat_core::port::{DeviceFacts, DeviceReport};
 
 use super::{
     Api, DeviceName,
-    child::{Helper, Question},
+    child::{Prober, Question},
     open::not_built,
 };
 use crate::error::DeviceError;
@@ -23,12 +23,12 @@ pub struct Choice {
 }
 
 /// Makes a device of what was asked. GPUs are tried in another process first, also those asked for by name.
-pub(crate) fn choose(helper: &Helper, asked: &str) -> Result<Choice, DeviceError> {
+pub(crate) fn choose(prober: &Prober, asked: &str) -> Result<Choice, DeviceError> {
     let is_built = |api: &Api| api.is_built();
-    choose_among(helper, asked, &Api::ALL.into_iter().filter(is_built).collect::<Vec<_>>())
+    choose_among(prober, asked, &Api::ALL.into_iter().filter(is_built).collect::<Vec<_>>())
 }
 
-fn choose_among(helper: &Helper, asked: &str, built: &[Api]) -> Result<Choice, DeviceError> {
+fn choose_among(prober: &Prober, asked: &str, built: &[Api]) -> Result<Choice, DeviceError> {
     let cpu = |passed_over| Choice { name: "cpu".to_owned(), facts: None, passed_over };
     match DeviceName::parse(asked)? {
         DeviceName::Cpu => Ok(cpu(Vec::new())),
@@ -36,7 +36,7 @@ fn choose_among(helper: &Helper, asked: &str, built: &[Api]) -> Result<Choice, D
             let mut passed_over = Vec::new();
             for api in built {
                 let best = DeviceName::Gpu { api: *api, number: 0 };
-                match try_out(helper, best) {
+                match try_out(prober, best) {
                     Ok(facts) if facts.is_software => passed_over.push(format!(
                         "`{best}` ({}) is a program on the CPU, where `cpu` is faster",
                         facts.adapter
@@ -54,11 +54,11 @@ fn choose_among(helper: &Helper, asked: &str, built: &[Api]) -> Result<Choice, D
             Ok(cpu(passed_over))
         }
         name @ DeviceName::Gpu { api, number } => {
-            let found = if built.contains(&api) { names(helper, api) } else { Err(not_built(api)) };
+            let found = if built.contains(&api) { names(prober, api) } else { Err(not_built(api)) };
             if !found.is_ok_and(|names| usize::from(number) < names.len()) {
-                return Err(absent(helper, asked, built));
+                return Err(absent(prober, asked, built));
             }
-            match try_out(helper, name) {
+            match try_out(prober, name) {
                 Ok(facts) => Ok(Choice {
                     name: name.to_string(),
                     facts: Some(facts),
@@ -71,8 +71,8 @@ fn choose_among(helper: &Helper, asked: &str, built: &[Api]) -> Result<Choice, D
 }
 
 /// Opens a device in another process and has it multiply.
-fn try_out(helper: &Helper, name: DeviceName) -> Result<DeviceFacts, String> {
-    let reports = helper.ask(Question::Open, &name.to_string())?;
+fn try_out(prober: &Prober, name: DeviceName) -> Result<DeviceFacts, String> {
+    let reports = prober.ask(Question::Open, &name.to_string())?;
     let report = reports.into_iter().next().ok_or("the probe said nothing of it")?;
     match report.facts {
         Some(facts) if report.is_usable => Ok(facts),
@@ -81,8 +81,8 @@ fn try_out(helper: &Helper, name: DeviceName) -> Result<DeviceFacts, String> {
 }
 
 /// What `api` reaches.
-fn names(helper: &Helper, api: Api) -> Result<Vec<String>, String> {
-    let reports = helper.ask(Question::List, api.word())?;
+fn names(prober: &Prober, api: Api) -> Result<Vec<String>, String> {
+    let reports = prober.ask(Question::List, api.word())?;
     match reports.as_slice() {
         [] => Err(NO_ADAPTER.to_owned()),
         [one] if !one.is_usable => Err(one.remark.clone()),
@@ -90,10 +90,10 @@ fn names(helper: &Helper, api: Api) -> Result<Vec<String>, String> {
     }
 }
 
-fn absent(helper: &Helper, asked: &str, built: &[Api]) -> DeviceError {
+fn absent(prober: &Prober, asked: &str, built: &[Api]) -> DeviceError {
     let (mut known, mut missing) = (vec!["cpu".to_owned()], Vec::new());
     for api in Api::ALL {
-        let found = if built.contains(&api) { names(helper, api) } else { Err(not_built(api)) };
+        let found = if built.contains(&api) { names(prober, api) } else { Err(not_built(api)) };
         match found {
             Ok(names) => known.extend(names),
             Err(reason) => missing.push(format!("{}: {reason}", api.word())),
@@ -103,7 +103,7 @@ fn absent(helper: &Helper, asked: &str, built: &[Api]) -> DeviceError {
 }
 
 /// Every device there is, and a line for each interface that reaches none. Opens none.
-pub(crate) fn list(helper: &Helper) -> Vec<DeviceReport> {
+pub(crate) fn list(prober: &Prober) -> Vec<DeviceReport> {
     let cpu = DeviceReport {
         name: "cpu".to_owned(),
         is_usable: true,
@@ -116,7 +116,7 @@ pub(crate) fn list(helper: &Helper) -> Vec<DeviceReport> {
             reports.push(DeviceReport::absent(api.word(), not_built(api)));
             continue;
         }
-        match helper.ask(Question::List, api.word()) {
+        match prober.ask(Question::List, api.word()) {
             Ok(found) if found.is_empty() => {
                 reports.push(DeviceReport::absent(api.word(), NO_ADAPTER.to_owned()));
             }
@@ -128,20 +128,20 @@ pub(crate) fn list(helper: &Helper) -> Vec<DeviceReport> {
 }
 
 /// The devices of [`list`], or the one called `what`, each measured in a process of its own.
-pub(crate) fn examine(helper: &Helper, what: &str) -> Result<Vec<DeviceReport>, DeviceError> {
+pub(crate) fn examine(prober: &Prober, what: &str) -> Result<Vec<DeviceReport>, DeviceError> {
     if what != "all" {
-        let choice = choose(helper, what)?;
-        return Ok(vec![measured(helper, &choice.name)]);
+        let choice = choose(prober, what)?;
+        return Ok(vec![measured(prober, &choice.name)]);
     }
     let one = |report: DeviceReport| match report.is_usable {
-        true => measured(helper, &report.name),
+        true => measured(prober, &report.name),
         false => report,
     };
-    Ok(list(helper).into_iter().map(one).collect())
+    Ok(list(prober).into_iter().map(one).collect())
 }
 
-fn measured(helper: &Helper, name: &str) -> DeviceReport {
-    match helper.ask(Question::Measure, name) {
+fn measured(prober: &Prober, name: &str) -> DeviceReport {
+    match prober.ask(Question::Measure, name) {
         Ok(reports) => reports.into_iter().next().unwrap_or_else(|| {
             DeviceReport::absent(name, "the probe said nothing of it".to_owned())
         }),
@@ -155,11 +155,11 @@ mod tests {
 
     use karat_core::Failure;
 
-    use super::{super::Api, Helper, choose, choose_among};
+    use super::{super::Api, Prober, choose, choose_among};
 
     /// A machine as a shell script: `$1` is the question, `$2` the device.
-    fn machine(script: &str) -> Helper {
-        Helper {
+    fn machine(script: &str) -> Prober {
+        Prober {
             program: "/bin/sh".into(),
             arguments: vec!["-c".to_owned(), script.to_owned(), "machine".to_owned()],
             patience: Duration::from_secs(20),
@@ -171,8 +171,8 @@ mod tests {
 
     #[test]
     fn auto_takes_the_first_that_works_and_says_why_not_the_others() {
-        let helper = machine(&format!("case $2 in cuda*) kill -SEGV $$;; *) {GOOD};; esac"));
-        let choice = choose_among(&helper, "auto", &Api::ALL).expect("there is always `cpu`");
+        let prober = machine(&format!("case $2 in cuda*) kill -SEGV $$;; *) {GOOD};; esac"));
+        let choice = choose_among(&prober, "auto", &Api::ALL).expect("there is always `cpu`");
         assert_eq!(choice.name, "vulkan:0");
         assert_eq!(choice.facts.expect("it was opened").adapter, "A 1");
         assert_eq!(choice.passed_over, ["`cuda:0`: the driver crashed the probe (signal 11)"]);
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn cpu_needs_no_other_process() {
-        let nobody = Helper { program: "/nonexistent".into(), ..machine("") };
+        let nobody = Prober { program: "/nonexistent".into(), ..machine("") };
         assert_eq!(choose(&nobody, "cpu").expect("cpu").name, "cpu");
         assert_eq!(choose_among(&nobody, "auto", &[]).expect("cpu").name, "cpu");
         let choice = choose_among(&nobody, "auto", &[Api::Wgpu]).expect("cpu");

@@ -83,7 +83,7 @@ impl DeviceName {
     #[must_use]
     pub const fn class(self) -> &'static str {
         match self {
-            // Whoever lets the engine choose without a helper gets this.
+            // Whoever lets the engine choose without a prober gets this.
             Self::Auto | Self::Cpu => "cpu",
             Self::Gpu { api, .. } => api.word(),
         }

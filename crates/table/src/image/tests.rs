@@ -1,3 +1,5 @@
+//! Images: what is read, what is refused and why, and that no byte of a file is trusted.
+
 use karat_core::{ImageFormat, ImageShape};
 use karat_testkit::picture::{JPEG_COLOUR, JPEG_GREY, bars, png, unhex};
 
