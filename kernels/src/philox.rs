@@ -29,6 +29,7 @@ impl Draw {
     /// [`crate::simd::vectorized`].
     #[must_use]
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "four rows by one index, which become vectors")]
     pub fn blocks(&self, first: u32) -> [[u32; LANES]; 4] {
         let mut counters = [[0; LANES]; 4];
         for j in 0..LANES {
@@ -145,7 +146,7 @@ mod tests {
             let words = draw.blocks(first);
             for j in 0..LANES {
                 let block = draw.block(first.wrapping_add(j as u32));
-                assert_eq!(std::array::from_fn(|i| words[i][j]), block, "{first} + {j}");
+                assert_eq!(words.map(|lanes| lanes[j]), block, "{first} + {j}");
             }
         }
     }

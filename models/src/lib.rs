@@ -145,7 +145,6 @@ impl Config {
 
 /// A model of any architecture.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a process holds one or two, never many")]
 pub enum Model {
     /// See [`linear`].
     Linear(linear::Linear),

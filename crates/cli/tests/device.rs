@@ -47,7 +47,7 @@ fn what_is_no_device_and_what_is_not_here_are_told_apart() {
 #[test]
 fn a_budget_for_memory_is_kept_and_recorded() {
     let sandbox = Sandbox::churn(KARAT);
-    let ran = sandbox.karat("train --set train.memory_max=200KiB").expect_code(0);
+    let ran = sandbox.karat("train --set train.memory_max=24KiB").expect_code(0);
     assert!(ran.stderr.contains("warning[rows-at-once-halved]: "), "{}", ran.stderr);
     let _ = sandbox
         .karat("train --set train.memory_max=1KiB")

@@ -25,11 +25,9 @@ fn train_with(
     }
 }
 
-fn warnings(io: &Io) -> Vec<&str> {
-    let message = |event| match event {
-        &Event::Warned { ref code, ref message } if code == "rows-at-once-halved" => {
-            Some(message.as_str())
-        }
+fn warnings<'a>(io: &'a Io) -> Vec<&'a str> {
+    let message = |event: &'a Event| match event {
+        Event::Warned { code, message } if code == "rows-at-once-halved" => Some(message.as_str()),
         _ => None,
     };
     io.events.iter().filter_map(message).collect()

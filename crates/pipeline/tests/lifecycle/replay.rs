@@ -180,7 +180,8 @@ fn a_record_edited_by_hand_is_refused() {
     let other = training(&store);
     let run = store.run(&version(&store, 1).run.0).expect("recorded");
     assert_ne!(run.id, other.id);
-    let edits: [(&str, fn(&mut RunRecord, &RunRecord)); 7] = [
+    type Edit = fn(&mut RunRecord, &RunRecord);
+    let edits: [(&str, Edit); 7] = [
         ("key", |run, _| run.spec["train"]["seed"] = 2.into()),
         ("key", |run, _| run.seed = Some(2)),
         ("key", |run, _| run.device = "other".to_owned()),
