@@ -1,11 +1,11 @@
 //! Devices by the names users type, and the threads beside them. Every call of burn's that is likely to change with its
 //! version stands here and in the folder below.
 //!
-//! A device is chosen once a command ([`choose`]): GPUs are tried in another process, which may crash or hang, and only then
+//! A device is chosen once a command ([`mod@choose`]): GPUs are tried in another process, which may crash or hang, and only then
 //! opened in this one ([`open`]). Nothing relies on burn's hidden default device: tests and CI set `BURN_DEVICE` to a word
 //! that makes it panic.
 //!
-//! Reading order: [`name`], [`child`], [`choose`], [`probe`] (what the other process does), [`open`], [`stray`].
+//! Reading order: [`name`], [`child`], [`mod@choose`], [`probe`] (what the other process does), [`open`], [`stray`].
 
 use burn::tensor::{ExecutionError, Tensor, TensorData};
 use karat_core::{Environment, Host, Tier, TrainSpec};
