@@ -173,7 +173,7 @@ pub fn map<M: Module>(module: M, f: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1
 
 /// Replaces all parameters at once: `f` is given every value, flat, in order, as their only owner, and gives as many back.
 /// For what updates all of them in one go; see [`map`].
-pub fn map_all<M: Module>(module: M, f: &mut dyn FnMut(Vec<Tensor<1>>) -> Vec<Tensor<1>>) -> M {
+pub fn map_all<M: Module>(module: M, f: impl FnOnce(Vec<Tensor<1>>) -> Vec<Tensor<1>>) -> M {
     struct Take {
         values: Vec<Tensor<1>>,
         /// Of each: its shape, and whether it has gradients.

@@ -14,53 +14,72 @@ pub(crate) const fn moments(optimizer: OptimizerSpec) -> &'static [&'static str]
     }
 }
 
-/// The numbers of one update of one parameter.
+/// The numbers of one update.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub(crate) struct Step<'a> {
     pub(crate) learning_rate: f64,
-    pub(crate) weight_decay: f64,
+    /// Of each parameter.
+    pub(crate) weight_decay: &'a [f64],
     /// What gradients are multiplied by first.
     pub(crate) gradient_scale: f32,
     /// This update's number, from 1.
     pub(crate) t: u64,
 }
 
-/// The parameter after an update from its gradient; `carried` has one tensor for each of [`moments`], and is updated.
+/// All parameters after an update from their gradients, in order; `carried` has one tensor for each of [`moments`] and
+/// parameter, and is updated.
 pub(crate) fn follow(
     optimizer: OptimizerSpec,
-    p: Tensor<1>,
-    gradient: Tensor<1>,
-    carried: &mut Vec<Tensor<1>>,
-    step: Step,
-) -> Tensor<1> {
+    parameters: Vec<Tensor<1>>,
+    gradients: Vec<Tensor<1>>,
+    carried: &mut [Vec<Tensor<1>>],
+    step: Step<'_>,
+) -> Vec<Tensor<1>> {
     let Step { learning_rate, weight_decay, gradient_scale, t } = step;
-    // Taken out, so that an operation is the only owner and writes in place.
-    let mut before = carried.drain(..);
-    let mut next = || before.next().expect("one for each name");
-    let (p, after) = match optimizer {
+    // What is carried is taken out, so that an operation is the only owner and writes in place.
+    let all = parameters.into_iter().zip(gradients).zip(weight_decay.iter().copied());
+    match optimizer {
         OptimizerSpec::Adamw { beta1, beta2, epsilon } => {
-            let step = adamw::Step {
-                beta1,
-                beta2,
-                epsilon,
-                ..adamw::Step::new(learning_rate, weight_decay, gradient_scale, t)
+            let slots = all.zip(carried.iter_mut()).map(|(((p, g), weight_decay), carried)| {
+                let new = adamw::Step::new(learning_rate, weight_decay, gradient_scale, t);
+                let [m, v] = taken(carried);
+                adamw::Slot { p, g, m, v, step: adamw::Step { beta1, beta2, epsilon, ..new } }
+            });
+            let updated = adamw::adamw_all(slots.collect());
+            let after = updated.into_iter().zip(carried);
+            let keep = |([p, m, v], carried): ([Tensor<1>; 3], &mut Vec<Tensor<1>>)| {
+                *carried = vec![m, v];
+                p
             };
-            let (p, m, v) = adamw::adamw(p, gradient, next(), next(), step);
-            (p, vec![m, v])
+            after.map(keep).collect()
         }
         OptimizerSpec::Sgd { momentum, nesterov } => {
-            let step =
-                sgd::Step { learning_rate, momentum, nesterov, weight_decay, gradient_scale };
-            let (p, m) = sgd::sgd(p, gradient, next(), step);
-            (p, vec![m])
+            let one = |(((p, g), weight_decay), carried): Each<'_>| {
+                let step =
+                    sgd::Step { learning_rate, momentum, nesterov, weight_decay, gradient_scale };
+                let [m] = taken(carried);
+                let (p, m) = sgd::sgd(p, g, m, step);
+                *carried = vec![m];
+                p
+            };
+            all.zip(carried).map(one).collect()
         }
         OptimizerSpec::Lion { beta1, beta2 } => {
-            let step = lion::Step { learning_rate, beta1, beta2, weight_decay, gradient_scale };
-            let (p, m) = lion::lion(p, gradient, next(), step);
-            (p, vec![m])
+            let one = |(((p, g), weight_decay), carried): Each<'_>| {
+                let step = lion::Step { learning_rate, beta1, beta2, weight_decay, gradient_scale };
+                let [m] = taken(carried);
+                let (p, m) = lion::lion(p, g, m, step);
+                *carried = vec![m];
+                p
+            };
+            all.zip(carried).map(one).collect()
         }
-    };
-    drop(before);
-    *carried = after;
-    p
+    }
+}
+
+/// A parameter, its gradient, its weight decay, and what is carried for it.
+type Each<'a> = (((Tensor<1>, Tensor<1>), f64), &'a mut Vec<Tensor<1>>);
+
+fn taken<const N: usize>(carried: &mut Vec<Tensor<1>>) -> [Tensor<1>; N] {
+    std::mem::take(carried).try_into().expect("one for each name")
 }

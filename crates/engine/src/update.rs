@@ -168,16 +168,14 @@ impl Learner {
         }
         let Self { model, mut moments, mut average } = self;
         let scale = clip_factor(seen.gradient_norm, setting.clip_norm);
-        let mut gradients = gradients.into_iter();
-        let model = parameter::map(model, &mut |i, p| {
-            let step = Step {
-                learning_rate: at.learning_rate,
-                weight_decay: setting.weight_decay[i],
-                gradient_scale: scale,
-                t: at.step,
-            };
-            let gradient = gradients.next().expect("one for each parameter");
-            optimizer::follow(setting.optimizer, p, gradient, &mut moments[i], step)
+        let step = Step {
+            learning_rate: at.learning_rate,
+            weight_decay: &setting.weight_decay,
+            gradient_scale: scale,
+            t: at.step,
+        };
+        let model = parameter::map_all(model, |parameters| {
+            optimizer::follow(setting.optimizer, parameters, gradients, &mut moments, step)
         });
         if let Some(decay) = setting.ema {
             let now = parameter::values(&model);
