@@ -18,6 +18,9 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ("karat-kernels", &[]),
     ("karat-models", &["karat-kernels"]),
     ("karat-engine", &["karat-core", "karat-models", "karat-kernels"]),
+    ("karat-attest", &["karat-core"]),
+    ("karat-track", &["karat-core"]),
+    ("karat-ui", &["karat-core", "karat-report", "karat-store"]),
     ("karat-pipeline", &["karat-core", "karat-gate", "karat-store"]),
     ("karat-testkit", &["karat-core"]),
     ("karat-tidy", &[]),
@@ -41,6 +44,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("clap", &["karat"]),
     ("indicatif", &["karat"]),
     ("safetensors", &["karat-core"]),
+    ("p256", &["karat-attest"]),
+    ("p384", &["karat-attest"]),
+    ("p521", &["karat-attest"]),
+    ("ureq", &["karat-track"]),
+    ("tiny_http", &["karat-ui"]),
+    ("saphyr", &["karat"]),
     // It switches on a feature of serde_json that the binary does not have.
     ("cargo_metadata", &[]),
 ];
@@ -176,9 +185,6 @@ const ONE_BUILD: Rule = Rule {
     },
 };
 
-/// Below DataFusion and yet with other features: `petgraph`'s hash map, which costs a GPU build DataFusion's upper half.
-const REBUILT: &[&str] = &["hashbrown v0.15.5"];
-
 const ONE_DATAFUSION: Rule = Rule {
     says: "a build with a GPU needs what lies below DataFusion with the same features",
     why: "else DataFusion is compiled a second time for `--features wgpu` (docs/design/003-profiles.md). Give the library\n      \
@@ -190,7 +196,7 @@ const ONE_DATAFUSION: Rule = Rule {
         tree.resolved
             .binary
             .difference(&tree.resolved.wgpu)
-            .filter(|line| below.contains(&name(line)) && !REBUILT.contains(&name(line).as_str()))
+            .filter(|line| below.contains(&name(line)))
             .map(|line| Violation::of("Cargo.lock", format!("with `wgpu` it is not `{line}`")))
             .collect()
     },
