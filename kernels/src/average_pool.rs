@@ -64,8 +64,11 @@ pub fn backward(image: Image, dy: &[f32]) -> Vec<f32> {
 #[cfg(feature = "burn")]
 pub use op::average_pool;
 
+#[cfg(feature = "gpu")]
+mod gpu;
+
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
         tensor::Tensor,
@@ -87,7 +90,7 @@ mod op {
     }
 
     /// The forward pass.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait AveragePoolOps: Backend {
         /// See [`super::fused`].
         fn average_pool(x: FloatTensor<Self>, image: Image) -> FloatTensor<Self>;

@@ -27,8 +27,10 @@ use crate::{
 };
 
 pub(crate) mod backward;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 #[cfg(feature = "burn")]
-mod op;
+pub(crate) mod op;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -61,6 +63,12 @@ impl Conv {
     #[must_use]
     pub const fn n_taps(&self) -> usize {
         self.window.size * self.window.size * self.input.n_channels
+    }
+
+    /// Products in one picture's outputs.
+    #[must_use]
+    pub const fn n_products(&self) -> usize {
+        self.output().len() * self.n_taps()
     }
 
     /// The input with its padding.

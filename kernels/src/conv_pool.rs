@@ -140,8 +140,10 @@ impl Flow for Pooled<'_> {
     }
 }
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 #[cfg(feature = "burn")]
-mod op;
+pub(crate) mod op;
 #[cfg(feature = "burn")]
 pub use op::conv_pool;
 

@@ -29,8 +29,11 @@ pub fn fused(e: &mut [f32], p: &[f32], decay: f64) {
 #[cfg(feature = "burn")]
 pub use op::ema;
 
+#[cfg(feature = "gpu")]
+mod gpu;
+
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
         tensor::Tensor,
@@ -41,10 +44,6 @@ mod op {
     /// The average after one more look at `p`. In place where `e` is the only owner.
     #[must_use]
     pub fn ema(e: Tensor<1>, p: Tensor<1>, decay: f64) -> Tensor<1> {
-        #[cfg(feature = "gpu")]
-        if e.clone().try_into_primitive::<Flex>().is_err() {
-            return composed(e, p, decay);
-        }
         Tensor::from_dispatch(<Dispatch as EmaOps>::ema(
             e.into_dispatch(),
             p.into_dispatch(),
@@ -52,14 +51,8 @@ mod op {
         ))
     }
 
-    /// On a GPU, for which there is no kernel: the same operations, one pass each.
-    #[cfg(feature = "gpu")]
-    fn composed(e: Tensor<1>, p: Tensor<1>, decay: f64) -> Tensor<1> {
-        e.clone() + (p - e).mul_scalar(1.0 - decay)
-    }
-
     /// The average.
-    #[backend_extension(Flex)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"))]
     pub(crate) trait EmaOps: Backend {
         /// See [`super::fused`].
         fn ema(e: FloatTensor<Self>, p: FloatTensor<Self>, decay: f64) -> FloatTensor<Self>;

@@ -22,8 +22,10 @@ use rayon::prelude::*;
 
 use crate::{simd::vectorized, window::Image};
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 #[cfg(feature = "burn")]
-mod op;
+pub(crate) mod op;
 #[cfg(test)]
 mod tests;
 

@@ -94,8 +94,11 @@ fn one_chunk(p: &mut [f32], g: &[f32], m: &mut [f32], f: &Factors) {
 #[cfg(feature = "burn")]
 pub use op::lion;
 
+#[cfg(feature = "gpu")]
+mod gpu;
+
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
         tensor::Tensor,
@@ -107,10 +110,6 @@ mod op {
     /// One update: the new parameter and momentum. In place where the arguments are the only owners.
     #[must_use]
     pub fn lion(p: Tensor<1>, g: Tensor<1>, m: Tensor<1>, step: Step) -> (Tensor<1>, Tensor<1>) {
-        #[cfg(feature = "gpu")]
-        if p.clone().try_into_primitive::<Flex>().is_err() {
-            return composed(p, g, m, step);
-        }
         let (p, m) = <Dispatch as LionOps>::lion(
             p.into_dispatch(),
             g.into_dispatch(),
@@ -120,18 +119,8 @@ mod op {
         (Tensor::from_dispatch(p), Tensor::from_dispatch(m))
     }
 
-    /// On a GPU, for which there is no kernel: the same operations, one pass each.
-    #[cfg(feature = "gpu")]
-    fn composed(p: Tensor<1>, g: Tensor<1>, m: Tensor<1>, step: Step) -> (Tensor<1>, Tensor<1>) {
-        let g = g.mul_scalar(step.gradient_scale);
-        let c = m.clone().mul_scalar(step.beta1) + g.clone().mul_scalar(1.0 - step.beta1);
-        let kept = p.mul_scalar(1.0 - step.learning_rate * step.weight_decay);
-        let m = m.mul_scalar(step.beta2) + g.mul_scalar(1.0 - step.beta2);
-        (kept - c.sign().mul_scalar(step.learning_rate), m)
-    }
-
     /// The update.
-    #[backend_extension(Flex)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"))]
     pub(crate) trait LionOps: Backend {
         /// See [`super::fused`].
         fn lion(

@@ -157,8 +157,11 @@ pub fn backward(
 #[cfg(feature = "burn")]
 pub use op::max_pool;
 
+#[cfg(feature = "gpu")]
+mod gpu;
+
 #[cfg(feature = "burn")]
-mod op {
+pub(crate) mod op {
     use burn::{
         backend::{Autodiff, Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
         tensor::Tensor,
@@ -180,7 +183,7 @@ mod op {
     }
 
     /// The forward pass.
-    #[backend_extension(Flex, Autodiff)]
+    #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
     pub(crate) trait MaxPoolOps: Backend {
         /// See [`super::fused`].
         fn max_pool(x: FloatTensor<Self>, window: Window) -> FloatTensor<Self>;

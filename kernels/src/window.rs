@@ -3,6 +3,9 @@
 //! Pictures lie channels-last, image × row × column × channel: the numbers under one row of a window are adjacent, which is
 //! what the products read.
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+
 /// Size of one picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Image {

@@ -68,6 +68,17 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn products_per_row(&self) -> u64 {
+        let convolutions = self.convolutions();
+        let n_flat = convolutions
+            .last()
+            .map_or_else(|| self.image.len(), |conv| conv_pool::output(conv, POOL).len());
+        let inputs = [n_flat].into_iter().chain(self.hidden.iter().copied());
+        let outputs = self.hidden.iter().copied().chain([self.n_outputs]);
+        let layers = inputs.zip(outputs).map(|(inputs, outputs)| inputs * outputs);
+        convolutions.iter().map(Conv::n_products).chain(layers).sum::<usize>() as u64
+    }
+
     pub(crate) fn numbers_per_row(&self) -> usize {
         let copies = if 0.0 < self.dropout { 2 } else { 1 };
         // The picture as it came and with its channels last; of each convolution what the pool leaves, and from where.
@@ -156,6 +167,12 @@ mod tests {
     fn dropout_is_active_only_with_noise() {
         testing::assert_noise_matters(&config(0.5), true);
         testing::assert_noise_matters(&config(0.0), false);
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn gpu_agrees_with_the_cpu() {
+        testing::assert_gpu_agrees(&config(0.5));
     }
 
     #[test]

@@ -81,8 +81,23 @@ impl Config {
         parameters
     }
 
+    /// Tokens of a row: the answer's own, one for each number and category.
+    const fn n_tokens(&self) -> usize {
+        1 + self.n_numeric + self.cardinalities.len()
+    }
+
+    pub(crate) fn products_per_row(&self) -> u64 {
+        let (n, width) = (self.n_tokens(), self.width);
+        // Queries, keys and values; each token with each, twice. Then what becomes of a token: of the last block only one is
+        // asked for.
+        let reading = n * 3 * width * width + 2 * n * n * width;
+        let token = width * width + 2 * width * self.hidden;
+        let n_through = n * self.n_blocks.saturating_sub(1) + 1;
+        (self.n_blocks * reading + n_through * token + width * self.n_outputs) as u64
+    }
+
     pub(crate) fn numbers_per_row(&self) -> usize {
-        let n_tokens = 1 + self.n_numeric + self.cardinalities.len();
+        let n_tokens = self.n_tokens();
         // A block leaves, of each token: two norms; queries, keys and values; attention and its product; two sums; and its
         // units twice.
         let block = 9 * self.width + 2 * self.hidden;

@@ -93,24 +93,16 @@ impl Config {
         }
     }
 
-    /// Operations of this architecture that have no GPU kernel yet: with one missing it runs on the CPU only.
+    /// Multiplications in the products and convolutions of one row's forward pass: what throughput is measured by.
     #[must_use]
-    pub fn missing_on_gpu(&self) -> &'static [&'static str] {
+    pub fn products_per_row(&self) -> u64 {
         match self {
-            Self::Linear(_) | Self::Mlp(_) | Self::ResMlp(_) | Self::FtTransformer(_) => &[],
-            Self::Cnn(_) => &["conv_pool"],
-            Self::ResNet(_) => &["conv2d", "group_norm", "average_pool"],
-        }
-    }
-
-    /// Multiplications in the matrix products of one row's forward pass: what throughput is measured by. `None` where they
-    /// are not counted yet.
-    #[must_use]
-    pub fn products_per_row(&self) -> Option<u64> {
-        match self {
-            Self::Linear(config) => Some(config.products_per_row()),
-            Self::Mlp(config) => Some(config.products_per_row()),
-            Self::ResMlp(_) | Self::FtTransformer(_) | Self::Cnn(_) | Self::ResNet(_) => None,
+            Self::Linear(config) => config.products_per_row(),
+            Self::Mlp(config) => config.products_per_row(),
+            Self::ResMlp(config) => config.products_per_row(),
+            Self::FtTransformer(config) => config.products_per_row(),
+            Self::Cnn(config) => config.products_per_row(),
+            Self::ResNet(config) => config.products_per_row(),
         }
     }
 
@@ -187,5 +179,61 @@ fn joined(tables: &[burn::module::Param<Tensor<2>>]) -> Option<(Tensor<1>, Vec<T
         0 => None,
         1 => flat.pop().map(|one| (one, layout)),
         _ => Some((Tensor::cat(flat, 0), layout)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use karat_kernels::window::Image;
+
+    use crate::{Config, cnn, ft_transformer, resmlp, resnet};
+
+    /// Each sum by hand.
+    #[test]
+    fn products_of_a_row_are_counted() {
+        let image = Image { height: 9, width: 8, n_channels: 1 };
+        let resmlp = resmlp::Config {
+            n_numeric: 3,
+            cardinalities: vec![5],
+            widths: vec![2],
+            width: 8,
+            hidden: 16,
+            n_blocks: 2,
+            n_outputs: 1,
+            dropout: 0.0,
+        };
+        let ft_transformer = ft_transformer::Config {
+            n_numeric: 3,
+            cardinalities: vec![5],
+            width: 4,
+            n_heads: 2,
+            hidden: 6,
+            n_blocks: 2,
+            n_outputs: 1,
+            dropout: 0.0,
+        };
+        let (filters, hidden) = (vec![4, 8], vec![16]);
+        let cnn =
+            cnn::Config { image, filters: filters.clone(), hidden, n_outputs: 1, dropout: 0.0 };
+        let resnet = resnet::Config { image, filters, n_outputs: 1 };
+        let (large, small) = (9 * 8, 5 * 4);
+        for (config, expected) in [
+            // 5 inputs to 8, two blocks of 8 to 16 and back, 8 to 1.
+            (Config::ResMlp(resmlp), 5 * 8 + 2 * 2 * 8 * 16 + 8),
+            // 5 tokens: queries, keys and values, attention; then all five and in the last block one of them.
+            (
+                Config::FtTransformer(ft_transformer),
+                2 * (5 * 3 * 16 + 2 * 25 * 4) + 6 * (16 + 2 * 4 * 6) + 4,
+            ),
+            // 9 × 8 places of 9 taps to 4, 4 × 4 places of 36 taps to 8; 2 × 2 × 8 numbers to 16, 16 to 1.
+            (Config::Cnn(cnn), large * 9 * 4 + 4 * 4 * 36 * 8 + 32 * 16 + 16),
+            // The stem; four convolutions at full size; one that halves and three at half size, and a shortcut; 8 to 1.
+            (
+                Config::ResNet(resnet),
+                large * (9 * 4 + 4 * 36 * 4) + small * (36 * 8 + 3 * 72 * 8 + 4 * 8) + 8,
+            ),
+        ] {
+            assert_eq!(config.products_per_row(), expected as u64, "{config:?}");
+        }
     }
 }

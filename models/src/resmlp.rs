@@ -72,6 +72,12 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn products_per_row(&self) -> u64 {
+        let n_inputs = self.n_numeric + self.widths.iter().sum::<usize>();
+        let blocks = self.n_blocks * 2 * self.width * self.hidden;
+        (n_inputs * self.width + blocks + self.width * self.n_outputs) as u64
+    }
+
     pub(crate) fn numbers_per_row(&self) -> usize {
         let n_inputs = self.n_numeric + self.widths.iter().sum::<usize>();
         // A block leaves its norm, its units, what dropout leaves of them, its product and the sum.

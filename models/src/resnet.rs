@@ -99,6 +99,16 @@ impl Config {
         parameters
     }
 
+    pub(crate) fn products_per_row(&self) -> u64 {
+        let of_block = |block: &Shape| {
+            let shortcut = block.shortcut.as_ref().map_or(0, Conv::n_products);
+            block.first.n_products() + block.second.n_products() + shortcut
+        };
+        let blocks: usize = self.blocks().iter().map(of_block).sum();
+        let n_inputs = self.filters.last().copied().unwrap_or(1);
+        (self.stem().n_products() + blocks + n_inputs * self.n_outputs) as u64
+    }
+
     pub(crate) fn numbers_per_row(&self) -> usize {
         // A convolution leaves its product, its norm and at most one sum.
         let unit = |conv: &Conv| 3 * conv.output().len();
@@ -213,6 +223,12 @@ mod tests {
     #[test]
     fn noise_changes_nothing() {
         testing::assert_noise_matters(&config(), false);
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn gpu_agrees_with_the_cpu() {
+        testing::assert_gpu_agrees(&config());
     }
 
     #[test]

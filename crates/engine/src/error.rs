@@ -33,14 +33,6 @@ pub(crate) enum DeviceError {
         /// What the driver said, or did.
         reason: String,
     },
-    /// The model needs what it cannot do.
-    #[error("device `{device}` cannot run this model: no kernel for `{}`", missing.join("`, `"))]
-    OperationMissing {
-        /// Which device.
-        device: String,
-        /// Which operations.
-        missing: Vec<&'static str>,
-    },
     /// A file would change how it computes.
     #[error("`--deterministic` on `{device}` refuses a file that changes how burn computes: `{}`", files.join("`, `"))]
     ConfigStray {
@@ -65,7 +57,6 @@ impl Coded for DeviceError {
             Self::Unknown { .. } => "device-unknown",
             Self::Absent { .. } => "device-absent",
             Self::Unusable { .. } => "device-unusable",
-            Self::OperationMissing { .. } => "device-operation-missing",
             Self::ConfigStray { .. } => "device-config-stray",
             Self::Threads { .. } => "threads-unavailable",
         })
@@ -73,10 +64,7 @@ impl Coded for DeviceError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Unknown { .. }
-            | Self::Absent { .. }
-            | Self::OperationMissing { .. }
-            | Self::ConfigStray { .. } => Exit::Usage,
+            Self::Unknown { .. } | Self::Absent { .. } | Self::ConfigStray { .. } => Exit::Usage,
             Self::Unusable { .. } | Self::Threads { .. } => Exit::Run,
         }
     }
@@ -98,9 +86,6 @@ impl Coded for DeviceError {
                 "`--device cpu` overrides `train.device` for this run".to_owned(),
                 format!("`karat doctor --device {name}` tries it again"),
             ],
-            Self::OperationMissing { .. } => {
-                vec!["`--device cpu` runs every model".to_owned()]
-            }
             Self::ConfigStray { .. } => {
                 vec![
                     "burn reads such files in the working directory and above it; move them away"

@@ -6,7 +6,7 @@
 use burn::tensor::Device;
 use karat_core::{
     Batch, ColumnType, Document, Feature, FeaturePlan, LabelPlan, Project, TrainSpec,
-    plan::Encoding,
+    plan::{Encoding, ImagePlan},
     port::Parity,
     rng::{Purpose, Stream},
 };
@@ -75,25 +75,37 @@ fn losses(
 }
 
 /// Every architecture, small, as it stands in `[train]`.
-const FAMILIES: [(&str, &str); 4] = [
-    ("linear", "model = 'linear'"),
-    ("mlp", "model = 'mlp'\nhidden = [16, 8]\ndropout = 0.1"),
-    ("resmlp", "model = 'resmlp'\nwidth = 16\nblocks = 2\ndropout = 0.1"),
+const FAMILIES: [(&str, Rows, &str); 6] = [
+    ("linear", Rows::Table, "model = 'linear'"),
+    ("mlp", Rows::Table, "model = 'mlp'\nhidden = [16, 8]\ndropout = 0.1"),
+    ("resmlp", Rows::Table, "model = 'resmlp'\nwidth = 16\nblocks = 2\ndropout = 0.1"),
     (
         "ft_transformer",
+        Rows::Table,
         "model = 'ft_transformer'\nwidth = 16\nblocks = 1\nheads = 2\ndropout = 0.1",
     ),
+    ("cnn", Rows::Images, "model = 'cnn'\nfilters = [8, 16]\nhidden = [16]\ndropout = 0.1"),
+    ("resnet", Rows::Images, "model = 'resnet'\nfilters = [8, 16]"),
 ];
 
-/// [`compare`] for every architecture that `opened` has kernels for, on rows made up for it.
+/// What an architecture reads.
+#[derive(Clone, Copy)]
+enum Rows {
+    /// Two numbers and a category.
+    Table,
+    /// A grey image of [`SIDE`] × [`SIDE`].
+    Images,
+}
+
+/// Pixels of an image, high and wide.
+const SIDE: u32 = 8;
+
+/// [`compare`] for every architecture, on rows made up for it.
 pub(crate) fn of_every_family(opened: &Opened) -> Result<Vec<Parity>, TrainError> {
     let mut found = Vec::new();
-    for (name, keys) in FAMILIES {
-        let (spec, plan) = (spec(keys), plan());
+    for (name, rows, keys) in FAMILIES {
+        let (spec, plan) = (spec(keys), plan(rows));
         let config = network::config(&spec, &plan)?;
-        if opened.demand_kernels(&config).is_err() {
-            continue;
-        }
         let setting = Setting {
             shape: Shape::of(&plan),
             precision: network::precision(&spec),
@@ -108,7 +120,7 @@ pub(crate) fn of_every_family(opened: &Opened) -> Result<Vec<Parity>, TrainError
             ema: None,
             device: opened.device.clone(),
         };
-        let batches: Vec<Batch> = (0..=N_UPDATES).map(made_up).collect();
+        let batches: Vec<Batch> = (0..=N_UPDATES).map(|update| made_up(rows, update)).collect();
         let rate = |_| spec.learning_rate;
         found.extend(compare(name, &config, &setting, &batches, rate, opened)?);
     }
@@ -123,39 +135,75 @@ fn spec(keys: &str) -> TrainSpec {
     project.expect("the families' keys are those of `[train]`").train
 }
 
-/// Two numbers and a category, two classes.
-fn plan() -> FeaturePlan {
+/// Two classes.
+fn plan(rows: Rows) -> FeaturePlan {
     let feature = |column: &str, ty, encoding| Feature { column: column.to_owned(), ty, encoding };
     let number = || Encoding::Numeric { mean: 0.0, std: 1.0, missing_flag: false };
     let vocabulary = ["x", "y", "z"].map(str::to_owned).into();
+    let (features, image) = match rows {
+        Rows::Table => (
+            vec![
+                feature("a", ColumnType::Float, number()),
+                feature("b", ColumnType::Float, number()),
+                feature("c", ColumnType::Text, Encoding::Categorical { vocabulary }),
+            ],
+            None,
+        ),
+        Rows::Images => (
+            Vec::new(),
+            Some(ImagePlan {
+                column: "image".to_owned(),
+                channels: 1,
+                height: SIDE,
+                width: SIDE,
+                mean: vec![0.5],
+                std: vec![0.3],
+            }),
+        ),
+    };
     FeaturePlan {
-        features: vec![
-            feature("a", ColumnType::Float, number()),
-            feature("b", ColumnType::Float, number()),
-            feature("c", ColumnType::Text, Encoding::Categorical { vocabulary }),
-        ],
+        features,
         label: LabelPlan::Binary {
             column: "y".to_owned(),
             classes: vec!["no".to_owned(), "yes".to_owned()],
             counts: vec![1, 1],
         },
         weight: None,
-        image: None,
+        image,
     }
 }
 
 /// Rows of one update, which a model can learn something from.
-fn made_up(update: u64) -> Batch {
+fn made_up(rows: Rows, update: u64) -> Batch {
     let stream = Stream::new(0, Purpose::Probe, "rows");
-    let mut batch = Batch::new(2, 1);
+    let mut batch = match rows {
+        Rows::Table => Batch::new(2, 1),
+        Rows::Images => Batch { n_pixels: (SIDE * SIDE) as usize, ..Batch::default() },
+    };
     batch.n_rows = N_ROWS;
     for row in 0..N_ROWS as u64 {
         let at = update * N_ROWS as u64 + row;
         let [a, b] = [0, 1].map(|i| 2.0 * stream.uniform(i, 0, at) - 1.0);
-        let slot = stream.bits(2, 0, at) % 5;
-        batch.numeric.extend([a, b]);
-        batch.categorical.push(slot);
-        batch.label.push(f32::from(u8::from((a < 0.0) == (b < 0.0) || slot == 4)));
+        let is_yes = match rows {
+            Rows::Table => {
+                let slot = stream.bits(2, 0, at) % 5;
+                batch.numeric.extend([a, b]);
+                batch.categorical.push(slot);
+                (a < 0.0) == (b < 0.0) || slot == 4
+            }
+            Rows::Images => {
+                // Noise, and one bright row or column of pixels.
+                let (is_row, place) = (a < 0.0, ((b + 1.0) * 4.0) as u32 % SIDE);
+                let pixels = (0..SIDE * SIDE).map(|pixel| {
+                    let line = if is_row { pixel / SIDE } else { pixel % SIDE };
+                    let noise = (stream.bits(8 + pixel, 0, at) % 96) as u8;
+                    if line == place { noise + 128 } else { noise }
+                });
+                batch.pixels.extend(pixels);
+                is_row
+            }
+        };
+        batch.label.push(f32::from(u8::from(is_yes)));
     }
     batch
 }

@@ -48,7 +48,6 @@ impl Scorer {
     ) -> Result<Self, Failure> {
         let opened = Opened::open(DeviceName::parse(device)?)?;
         let config = network::config(spec, plan)?;
-        opened.demand_kernels(&config)?;
         let file = Tensors::parse(model)?;
         network::expect_weights(&config, &file)?;
         Ok(Self {

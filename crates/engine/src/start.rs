@@ -28,7 +28,6 @@ pub(crate) fn demand(
     if opened.is_cpu() {
         return Ok(remarks);
     }
-    opened.demand_kernels(config)?;
     if let Some(remark) = stray(opened, spec)? {
         io.observe(Event::Warned {
             code: "device-config-stray".to_owned(),

@@ -19,10 +19,10 @@ const SIDE: usize = 512;
 const N_ROWS: usize = 1024;
 const N_TRIES: usize = 5;
 
-/// The work of training on one row by `spec`, beside what the device does in one large product; nothing for a model whose
-/// products are not counted, or on a device that does not answer: training itself will say why.
+/// The work of training on one row by `spec`, beside what the device does in one large product; nothing for a model
+/// that cannot be, or on a device that does not answer: training itself will say why.
 pub(crate) fn work(spec: &TrainSpec, plan: &FeaturePlan) -> Option<Work> {
-    let products = network::config(spec, plan).ok()?.products_per_row()? as f64;
+    let products = network::config(spec, plan).ok()?.products_per_row() as f64;
     let opened = Opened::open(DeviceName::parse(&spec.device).ok()?).ok()?;
     let ceiling = opened.threads(spec.threads).ok()?.install(|| ceiling(&opened.device)).ok()?;
     Some(Work { operations_per_row: 2.0 * PASSES * products, ceiling })

@@ -22,7 +22,7 @@ pub fn conv2d(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>, conv: Conv, relu: bool) 
 }
 
 /// The forward pass.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait Conv2dOps: Backend {
     /// See [`super::fused`].
     fn conv2d_forward(
@@ -47,11 +47,11 @@ pub(crate) trait Conv2dBackward: Backend {
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved<B: Backend> {
-    conv: Conv,
-    x: FloatTensor<B>,
-    w: FloatTensor<B>,
+    pub(crate) conv: Conv,
+    pub(crate) x: FloatTensor<B>,
+    pub(crate) w: FloatTensor<B>,
     /// With ReLU only.
-    y: Option<FloatTensor<B>>,
+    pub(crate) y: Option<FloatTensor<B>>,
 }
 
 impl Conv2dOps for Flex {

@@ -23,7 +23,7 @@ pub fn conv_pool(x: Tensor<4>, w: Tensor<4>, b: Tensor<1>, conv: Conv, pool: usi
 }
 
 /// The forward pass.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait ConvPoolOps: Backend {
     /// See [`super::fused`].
     fn conv_pool(
@@ -60,12 +60,12 @@ pub(crate) trait ConvPoolBackward: Backend {
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved<B: ConvPoolBackward> {
-    conv: Conv,
-    pool: usize,
-    x: FloatTensor<B>,
-    w: FloatTensor<B>,
-    y: FloatTensor<B>,
-    winners: B::Winners,
+    pub(crate) conv: Conv,
+    pub(crate) pool: usize,
+    pub(crate) x: FloatTensor<B>,
+    pub(crate) w: FloatTensor<B>,
+    pub(crate) y: FloatTensor<B>,
+    pub(crate) winners: B::Winners,
 }
 
 impl ConvPoolOps for Flex {

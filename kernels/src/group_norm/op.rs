@@ -21,7 +21,7 @@ pub fn group_norm(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, norm: Norm) -
 }
 
 /// The forward pass.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait GroupNormOps: Backend {
     /// See [`super::fused`].
     fn group_norm(
@@ -52,12 +52,12 @@ pub(crate) trait GroupNormBackward: Backend {
 /// What the backward pass needs of the forward pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved<B: GroupNormBackward> {
-    norm: Norm,
-    x: FloatTensor<B>,
-    gamma: FloatTensor<B>,
+    pub(crate) norm: Norm,
+    pub(crate) x: FloatTensor<B>,
+    pub(crate) gamma: FloatTensor<B>,
     /// With ReLU only.
-    y: Option<FloatTensor<B>>,
-    moments: B::Moments,
+    pub(crate) y: Option<FloatTensor<B>>,
+    pub(crate) moments: B::Moments,
 }
 
 impl GroupNormOps for Flex {

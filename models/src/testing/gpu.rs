@@ -66,7 +66,6 @@ pub(crate) fn assert_gpu_agrees(config: &Config) {
     // A test that failed with the lock in hand says nothing about the next.
     let gpu = GPU.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(gpu) = gpu.as_ref() else { return };
-    assert!(config.missing_on_gpu().is_empty());
     let cpu = forward_and_backward(config, &Device::flex());
     let found = forward_and_backward(config, gpu);
     assert_eq!(found, forward_and_backward(config, gpu), "the same bits twice");

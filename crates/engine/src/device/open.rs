@@ -11,7 +11,6 @@ use burn::tensor::Device;
 #[cfg(feature = "gpu")]
 use burn::{backend::DispatchDevice, tensor::FloatDType};
 use karat_core::port::DeviceFacts;
-use karat_models::Config;
 use rayon::ThreadPool;
 
 #[cfg(feature = "cuda")]
@@ -80,18 +79,6 @@ impl Opened {
 
     pub(crate) const fn is_cpu(&self) -> bool {
         matches!(self.name, DeviceName::Auto | DeviceName::Cpu)
-    }
-
-    /// Refuses a model that needs an operation without a kernel for this device: burn panics there.
-    pub(crate) fn demand_kernels(&self, config: &Config) -> Result<(), DeviceError> {
-        let missing = config.missing_on_gpu();
-        if self.is_cpu() || missing.is_empty() {
-            return Ok(());
-        }
-        Err(DeviceError::OperationMissing {
-            device: self.name.to_string(),
-            missing: missing.to_vec(),
-        })
     }
 
     /// Threads of one call on this device. A GPU's work is given out by one and the same thread: each has a stream of its own.
@@ -185,38 +172,4 @@ pub(super) fn features(device: &Device) -> Vec<String> {
         features.push(format!("buffers of {mib} MiB"));
     }
     features
-}
-
-#[cfg(test)]
-mod tests {
-    use karat_core::Failure;
-    use karat_models::{Config, resmlp};
-
-    use super::{Api, DeviceName, Opened};
-
-    #[test]
-    fn a_model_without_kernels_for_a_gpu_is_refused_by_operation() {
-        let config = Config::ResMlp(resmlp::Config {
-            n_numeric: 1,
-            cardinalities: Vec::new(),
-            widths: Vec::new(),
-            width: 8,
-            hidden: 8,
-            n_blocks: 1,
-            n_outputs: 1,
-            dropout: 0.0,
-        });
-        let cpu = Opened::cpu();
-        cpu.demand_kernels(&config).expect("the CPU runs everything");
-        let gpu = Opened { name: DeviceName::Gpu { api: Api::Wgpu, number: 0 }, ..cpu };
-        let missing = config.missing_on_gpu();
-        match gpu.demand_kernels(&config).map_err(Failure::from) {
-            Ok(()) => assert!(missing.is_empty(), "{missing:?}"),
-            Err(failure) => {
-                assert_eq!(failure.code.as_str(), "device-operation-missing");
-                let named = |operation: &&str| failure.message.contains(&format!("`{operation}`"));
-                assert!(missing.iter().all(named), "{}", failure.message);
-            }
-        }
-    }
 }
