@@ -214,6 +214,8 @@ pub(crate) struct Section {
     pub(crate) title: &'static str,
     /// Bytes it may take in a report of limited length whatever the sections before it need.
     pub(crate) share: usize,
+    /// Whether a comment shows only its title until a reader opens it.
+    pub(crate) is_folded: bool,
     /// Its content; a section without any is not shown.
     pub(crate) blocks: Vec<Block>,
 }

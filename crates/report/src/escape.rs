@@ -96,8 +96,12 @@ pub(crate) fn code(text: &str) -> String {
     out
 }
 
-/// Markdown words: no markup, no table cell border, no link, and no `@name` that would call somebody.
+/// Markdown words: no markup, no table cell border, no link, no `@name` that would call somebody, and no reference
+/// (`#12`, `!12`, `GH-12`, `~label`) that would leave a note in somebody's issue.
+///
+/// Sites look for names and references after rendering, so no escape helps: an invisible joiner ends them.
 pub(crate) fn prose(text: &str) -> String {
+    const JOINER: char = '\u{2060}';
     let text = line(text);
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
@@ -110,9 +114,17 @@ pub(crate) fn prose(text: &str) -> String {
             '\\' | '`' | '*' | '_' | '[' | ']' | '~' | '#' | '$' => out.extend(['\\', c]),
             ':' if text[i..].starts_with("://") => out.push_str("&#58;"),
             '.' if text[..i].to_ascii_lowercase().ends_with("www") => out.push_str("&#46;"),
-            // Sites look for `@name` after rendering, so no escape helps: an invisible joiner ends the name.
-            '@' if !before.is_alphanumeric() => out.push_str("@\u{2060}"),
             c => out.push(c),
+        }
+        let next = text[i + c.len_utf8()..].chars().next().unwrap_or(' ');
+        let refers = match c {
+            '@' => !before.is_alphanumeric(),
+            '#' | '!' | '~' | '%' | '&' | '$' | '^' => next.is_alphanumeric() || next == '"',
+            '-' => next.is_ascii_digit() && text[..i].to_ascii_lowercase().ends_with("gh"),
+            _ => false,
+        };
+        if refers {
+            out.push(JOINER);
         }
         before = c;
     }
@@ -154,6 +166,10 @@ mod tests {
         assert_eq!(prose("<b> | *x* [y](z)"), "&lt;b&gt; &#124; \\*x\\* \\[y\\](z)");
         assert_eq!(prose("ask @everyone about flights@2"), "ask @\u{2060}everyone about flights@2");
         assert_eq!(prose("https://a.b WWW.c.d"), "https&#58;//a.b WWW&#46;c.d");
+        assert_eq!(
+            prose("fixes #12, a/b#3, !4, GH-5 and ~\"bug\"; 90 % & more"),
+            "fixes \\#\u{2060}12, a/b\\#\u{2060}3, !\u{2060}4, GH-\u{2060}5 and \\~\u{2060}\"bug\"; 90 % &amp; more"
+        );
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! `junit.xml`: one suite per step, one test case per finding.
 //!
 //! `fail` and `inconclusive` are failures of that type, `not-applied` is an error, `warn` and `waived` pass with their
-//! text in `system-out`. The record keeps no time per finding, so all times are 0 and rendering again gives the same
-//! bytes. Characters that XML 1.0 cannot carry never get here (`escape`).
+//! text in `system-out`. Times come from the record, so rendering again gives the same bytes: it has the training's,
+//! and none per finding. Characters that XML 1.0 cannot carry never get here (`escape`).
+//!
+//! Only what the schema of Jenkins's xUnit plugin knows (`junit-10.xsd`), which GitLab and the usual actions read as
+//! well.
 
-use karat_core::{Finding, Outcome, Verdict, summary::RunSummary};
+use karat_core::{
+    Finding, Outcome, Verdict,
+    summary::{RunSummary, TrainSummary},
+};
 
 use crate::{escape::markup, number};
 
@@ -17,6 +23,10 @@ pub fn junit_xml(summary: &RunSummary) -> String {
             name: format!("karat check {}", summary.data.snapshot),
             cases: summary.checks.iter().map(|it| Case::of("check", it, false)).collect(),
         });
+    }
+    if let Some(train) = &summary.train {
+        let case = trained(train);
+        suites.push(Suite { name: format!("karat train {}", train.version), cases: vec![case] });
     }
     if let Some(verdict) = &summary.verdict {
         suites.push(Suite {
@@ -31,8 +41,8 @@ pub fn junit_xml(summary: &RunSummary) -> String {
     ));
     for suite in &suites {
         out.push_str(&format!(
-            "  <testsuite name=\"{}\"{}>\n",
-            markup(&suite.name),
+            "  <testsuite name=\"{}\"{} skipped=\"0\">\n",
+            text(&suite.name),
             counts(&suite.cases)
         ));
         for case in &suite.cases {
@@ -42,6 +52,19 @@ pub fn junit_xml(summary: &RunSummary) -> String {
     }
     out.push_str("</testsuites>\n");
     out
+}
+
+/// A training that left no version left no summary of it either, so this case passes.
+fn trained(train: &TrainSummary) -> Case {
+    let text = train.ended_early.iter().map(|it| format!("ended early: {it}")).collect::<Vec<_>>();
+    Case {
+        class: "train".to_owned(),
+        name: train.run.clone(),
+        seconds: train.seconds,
+        result: if text.is_empty() { Answer::Passed } else { Answer::PassedWithText },
+        message: String::new(),
+        text,
+    }
 }
 
 fn gate_cases(verdict: &Verdict) -> Vec<Case> {
@@ -71,6 +94,7 @@ struct Suite {
 struct Case {
     class: String,
     name: String,
+    seconds: f64,
     result: Answer,
     /// The first line, for lists.
     message: String,
@@ -99,19 +123,21 @@ impl Case {
         Self {
             class: format!("{step}.{}", finding.rule),
             name: finding.subject.clone(),
+            seconds: 0.0,
             result,
             message: finding.message.clone(),
-            text: text(finding),
+            text: lines(finding),
         }
     }
 
     fn write(&self, out: &mut String) {
         let case = format!(
-            "    <testcase classname=\"{}\" name=\"{}\" time=\"0\"",
-            markup(&self.class),
-            markup(&self.name)
+            "    <testcase classname=\"{}\" name=\"{}\" time=\"{}\"",
+            text(&self.class),
+            text(&self.name),
+            time(self.seconds)
         );
-        let message = markup(&self.message);
+        let message = text(&self.message);
         let (open, close) = match self.result {
             Answer::Passed => {
                 out.push_str(&format!("{case}/>\n"));
@@ -125,7 +151,7 @@ impl Case {
                 (format!("<error type=\"not-applied\" message=\"{message}\">"), "</error>")
             }
         };
-        let lines: Vec<String> = self.text.iter().map(|it| markup(it)).collect();
+        let lines: Vec<String> = self.text.iter().map(|it| text(it)).collect();
         out.push_str(&format!(
             "{case}>\n      {open}{}{close}\n    </testcase>\n",
             lines.join("\n")
@@ -133,26 +159,39 @@ impl Case {
     }
 }
 
+/// Escaped text. GitLab and Jenkins take `[[ATTACHMENT|path]]` in a case's output for a file to attach, and a name
+/// from outside must not choose one.
+fn text(text: &str) -> String {
+    markup(&text.replace("[[", "[ ["))
+}
+
+/// Seconds as the schema writes them: digits, a point, digits. What is no time is none.
+fn time(seconds: f64) -> String {
+    let seconds = Some(seconds).filter(|it| it.is_finite() && 0.0 < *it).unwrap_or(0.0);
+    format!("{seconds:.3}")
+}
+
 /// A finding as lines.
-fn text(finding: &Finding) -> Vec<String> {
-    let mut lines = vec![format!("{}: {}", finding.outcome.word(), finding.message)];
-    lines.extend(finding.value.map(|it| format!("value: {}", number::value(it))));
-    lines.extend(finding.interval.map(|it| format!("interval: {}", number::interval(it))));
-    lines.push(format!("bound: {}", finding.bound));
-    lines.extend(finding.n_rows.map(|it| format!("rows: {}", karat_core::thousands(it))));
-    lines.extend(
+fn lines(finding: &Finding) -> Vec<String> {
+    let mut out = vec![format!("{}: {}", finding.outcome.word(), finding.message)];
+    out.extend(finding.value.map(|it| format!("value: {}", number::value(it))));
+    out.extend(finding.interval.map(|it| format!("interval: {}", number::interval(it))));
+    out.push(format!("bound: {}", finding.bound));
+    out.extend(finding.n_rows.map(|it| format!("rows: {}", karat_core::thousands(it))));
+    out.extend(
         finding.numbers.iter().map(|(key, value)| format!("{key}: {}", number::value(*value))),
     );
-    lines.extend(finding.examples.iter().map(|it| format!("example: {it}")));
-    lines.extend(finding.advice.iter().map(|it| format!("advice: {it}")));
-    lines
+    out.extend(finding.examples.iter().map(|it| format!("example: {it}")));
+    out.extend(finding.advice.iter().map(|it| format!("advice: {it}")));
+    out
 }
 
 /// The counting attributes of a suite, or of all.
 fn counts<'a>(cases: impl IntoIterator<Item = &'a Case>) -> String {
-    let (mut tests, mut failures, mut errors) = (0, 0, 0);
+    let (mut tests, mut failures, mut errors, mut seconds) = (0, 0, 0, 0.0);
     for case in cases {
         tests += 1;
+        seconds += case.seconds;
         match case.result {
             Answer::Passed | Answer::PassedWithText => {}
             Answer::Failed(_) => failures += 1,
@@ -160,6 +199,7 @@ fn counts<'a>(cases: impl IntoIterator<Item = &'a Case>) -> String {
         }
     }
     format!(
-        " tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"0\" time=\"0\""
+        " tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" time=\"{}\"",
+        time(seconds)
     )
 }

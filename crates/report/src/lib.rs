@@ -11,8 +11,10 @@
 //! format.
 
 mod chart;
+mod code_quality;
 mod content;
 mod escape;
+mod github;
 mod html;
 mod json;
 mod junit;
@@ -21,13 +23,20 @@ mod metrics_json;
 mod model_card;
 pub mod number;
 mod openmetrics;
+mod places;
 mod record;
 mod sections;
 
+pub use code_quality::code_quality;
+pub use github::{ANNOTATIONS_MAX, Annotation, Level, annotations, github_outputs};
 pub use html::report_html;
 pub use json::{report_json, verdict_json};
 pub use junit::junit_xml;
-pub use markdown::{REPORT_MD_LEN_MAX, report_md, spark};
+pub use markdown::{
+    REPORT_MD_LEN_MAX, STEP_SUMMARY_LEN_MAX, comment_marker, comment_md, report_md, spark,
+    step_summary,
+};
 pub use metrics_json::metrics_json;
 pub use model_card::model_card;
 pub use openmetrics::openmetrics;
+pub use places::Places;

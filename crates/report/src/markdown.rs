@@ -1,9 +1,10 @@
 //! `report.md`: the report for a pull request.
 //!
-//! A comment on GitHub holds 65,536 characters and what is too long is refused whole, so the page stops earlier by
-//! itself and says how much it left out. Bytes are counted, which is never less than characters.
+//! A comment on GitHub holds 65,536 characters and a job summary 1 MiB; what is longer is refused whole or dropped
+//! without a word. So a page stops earlier by itself, says how much it left out and where the rest is. Bytes are
+//! counted, which is never less than characters.
 
-use karat_core::summary::RunSummary;
+use karat_core::{Digest, summary::RunSummary};
 
 use crate::{
     content::{Block, Chart, Column, Entry, Item, LineChart, Section, Sentence, Table},
@@ -13,6 +14,9 @@ use crate::{
 
 /// No report is longer, in bytes. Leaves room in a comment for a hidden marker and a link to the artifact.
 pub const REPORT_MD_LEN_MAX: usize = 60_000;
+
+/// No job summary is longer, in bytes: GitHub drops what comes near 1 MiB, and a job may have other steps.
+pub const STEP_SUMMARY_LEN_MAX: usize = 900_000;
 
 /// Kept free below every ceiling for "… and N more" lines and closing tags.
 const RESERVE: usize = 400;
@@ -28,33 +32,110 @@ const SPARKS: usize = 40;
 /// do next.
 #[must_use]
 pub fn report_md(summary: &RunSummary) -> String {
-    page(&sections::headline(summary), &sections::lead(summary), &sections::report(summary))
+    let page = Page { len_max: REPORT_MD_LEN_MAX, link: Some("report.html") };
+    page.of(&sections::headline(summary), &sections::lead(summary), &sections::report(summary))
 }
 
-/// A page of titled sections, never longer than [`REPORT_MD_LEN_MAX`].
-pub(crate) fn page(title: &[Item], lead: &[Sentence], parts: &[Section]) -> String {
-    let mut writer =
-        Writer { out: format!("# {}\n\n", sentence(title)), ceiling: 0, n_left_out: 0 };
-    let mut promised: usize = parts.iter().map(|it| it.share).sum();
-    writer.ceiling = REPORT_MD_LEN_MAX - promised;
-    for line in lead {
-        writer.put(&format!("{}\n\n", sentence(line)));
+/// The body of a comment on a change request. Its first line is [`comment_marker`], by which the comment is found
+/// again and updated. `link` is the address of the whole report. What decides stands open, the record behind folds.
+#[must_use]
+pub fn comment_md(summary: &RunSummary, link: Option<&str>) -> String {
+    let marker = comment_marker(summary);
+    let mut parts = sections::report(summary);
+    for part in parts.iter_mut().filter(|it| !matches!(it.title, "Rules" | "Metrics" | "Next")) {
+        part.is_folded = true;
     }
-    writer.say_left_out();
-    for part in parts.iter().filter(|it| it.blocks.iter().any(is_shown)) {
-        promised -= part.share;
-        // What earlier sections did not use is free for later ones, and none can take what a later one was promised.
-        writer.ceiling = REPORT_MD_LEN_MAX - promised;
-        writer.out.push_str(&format!("## {}\n\n", part.title));
-        for block in &part.blocks {
-            writer.block(block);
+    let page = Page { len_max: REPORT_MD_LEN_MAX, link };
+    format!("{marker}\n{}", page.of(&sections::headline(summary), &sections::lead(summary), &parts))
+}
+
+/// The hidden line that tells the comment of one gate of one project from all others:
+/// `<!-- karat:flights:release -->`.
+#[must_use]
+pub fn comment_marker(summary: &RunSummary) -> String {
+    let gate = summary.verdict.as_ref().map_or("check", |it| &it.gate);
+    format!("<!-- karat:{}:{} -->", marker_word(&summary.project), marker_word(gate))
+}
+
+/// A name as part of a comment in HTML: what is not a letter, a digit, `.`, `_` or `-` as `%` and its bytes in hex, so
+/// that different names stay different and none ends the comment. Very long ones by digest.
+fn marker_word(name: &str) -> String {
+    const LEN_MAX: usize = 200;
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if LEN_MAX < out.len() {
+        Digest::of(name.as_bytes()).to_string().replace(':', "-")
+    } else {
+        out
+    }
+}
+
+/// The report for `$GITHUB_STEP_SUMMARY`, longer than a comment may be; `link` is the address of the whole report.
+#[must_use]
+pub fn step_summary(summary: &RunSummary, link: Option<&str>) -> String {
+    let page = Page { len_max: STEP_SUMMARY_LEN_MAX, link };
+    page.of(&sections::headline(summary), &sections::lead(summary), &sections::report(summary))
+}
+
+/// What a page may be.
+pub(crate) struct Page<'a> {
+    /// Bytes.
+    pub(crate) len_max: usize,
+    /// Where the whole report is, for the reader of a page that is not it.
+    pub(crate) link: Option<&'a str>,
+}
+
+impl Page<'_> {
+    /// Titled sections, never longer than allowed.
+    pub(crate) fn of(&self, title: &[Item], lead: &[Sentence], parts: &[Section]) -> String {
+        let mut writer = Writer {
+            out: format!("# {}\n\n", sentence(title)),
+            ceiling: 0,
+            n_left_out: 0,
+            is_cut: false,
+        };
+        let end = self.link.map_or_else(String::new, |it| link("the whole report", it));
+        let len_max = self.len_max - end.len();
+        let mut promised: usize = parts.iter().map(|it| it.share).sum();
+        writer.ceiling = len_max - promised;
+        for line in lead {
+            writer.put(&format!("{}\n\n", sentence(line)));
         }
         writer.say_left_out();
+        for part in parts.iter().filter(|it| it.blocks.iter().any(is_shown)) {
+            promised -= part.share;
+            // What earlier sections did not use is free for later ones, and none can take what a later one was promised.
+            writer.ceiling = len_max - promised;
+            writer.section(part);
+        }
+        let length = writer.out.trim_end().len();
+        writer.out.truncate(length);
+        writer.out.push('\n');
+        if writer.is_cut && !end.is_empty() {
+            writer.out.push_str(&format!("\n{end}\n"));
+        }
+        writer.out
     }
-    let length = writer.out.trim_end().len();
-    writer.out.truncate(length);
-    writer.out.push('\n');
-    writer.out
+}
+
+/// A link whose address cannot end it. What is no web address and no plain file name is shown as code.
+fn link(text: &str, address: &str) -> String {
+    const LEN_MAX: usize = 1_000;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c);
+    let is_web = ["https://", "http://"].iter().any(|it| address.starts_with(it));
+    let is_file =
+        address.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if (is_web || is_file) && address.len() <= LEN_MAX && address.chars().all(is_plain) {
+        format!("[{text}](<{address}>)")
+    } else {
+        format!("{text}: {}", code(&clip(address, NAME_LEN_MAX)))
+    }
 }
 
 const fn is_shown(block: &Block) -> bool {
@@ -66,6 +147,7 @@ struct Writer {
     out: String,
     ceiling: usize,
     n_left_out: usize,
+    is_cut: bool,
 }
 
 impl Writer {
@@ -76,6 +158,7 @@ impl Writer {
             self.out.push_str(text);
         } else {
             self.n_left_out += 1;
+            self.is_cut = true;
         }
         fits
     }
@@ -100,11 +183,27 @@ impl Writer {
         for (i, row) in rows.enumerate() {
             if self.ceiling < self.out.len() + row.len() + RESERVE {
                 self.out.push_str(&more(n_rows - i));
+                self.is_cut = true;
                 break;
             }
             self.out.push_str(&row);
         }
         self.out.push('\n');
+    }
+
+    fn section(&mut self, part: &Section) {
+        self.out.push_str(&if part.is_folded {
+            format!("<details><summary>{}</summary>\n\n", part.title)
+        } else {
+            format!("## {}\n\n", part.title)
+        });
+        for block in &part.blocks {
+            self.block(block);
+        }
+        self.say_left_out();
+        if part.is_folded {
+            self.out.push_str("</details>\n\n");
+        }
     }
 
     fn block(&mut self, block: &Block) {

@@ -3,8 +3,9 @@
 use karat_core::{Outcome, Verdict, summary::RunSummary};
 
 use crate::{
-    content::{Block, Entry, Item, Section, Sentence, name, number, words},
-    markdown, number as numbers, record, sections,
+    content::{Block, Entry, Item, Sentence, name, number, words},
+    markdown::{Page, REPORT_MD_LEN_MAX},
+    number as numbers, record, sections,
 };
 
 /// The card of the candidate of `summary`, as Markdown.
@@ -36,8 +37,9 @@ pub fn model_card(summary: &RunSummary) -> String {
         parts.push(sections::section("Evaluation by slice", 12_000, sections::by_slice(verdict)));
     }
     parts.push(sections::section("Limits", 8_000, limits(summary)));
-    parts.push(Section { title: "Lineage", share: 3_000, blocks: vec![record::lineage(summary)] });
-    markdown::page(&title, &lead, &parts)
+    parts.push(sections::section("Lineage", 3_000, vec![record::lineage(summary)]));
+    let page = Page { len_max: REPORT_MD_LEN_MAX, link: Some("report.html") };
+    page.of(&title, &lead, &parts)
 }
 
 fn what_it_is(summary: &RunSummary) -> Block {

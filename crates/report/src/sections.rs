@@ -13,6 +13,7 @@ use crate::{
         Block, Chart, Column, Entry, Item, LineChart, Section, Sentence, Series, SliceChart,
         SliceRow, Stroke, Table, mark, name, number, words,
     },
+    escape::line,
     number as numbers, record,
 };
 
@@ -40,7 +41,7 @@ pub(crate) fn report(summary: &RunSummary) -> Vec<Section> {
 
 /// A section.
 pub(crate) fn section(title: &'static str, share: usize, blocks: Vec<Block>) -> Section {
-    Section { title, share, blocks }
+    Section { title, share, is_folded: false, blocks }
 }
 
 /// The verdict in one sentence.
@@ -55,6 +56,16 @@ pub(crate) fn headline(summary: &RunSummary) -> Sentence {
         _ => out.extend(check_result(summary)),
     }
     out
+}
+
+/// The headline as one line of plain text.
+pub(crate) fn headline_text(summary: &RunSummary) -> String {
+    let text = |item: &Item| match item {
+        Item::Words(text) | Item::Name(text) | Item::Number(text) => line(text),
+        Item::Outcome(outcome) => outcome.word().to_owned(),
+        Item::Absent => String::new(),
+    };
+    headline(summary).iter().map(text).collect()
 }
 
 fn checks_fail(summary: &RunSummary) -> bool {

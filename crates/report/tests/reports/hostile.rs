@@ -145,13 +145,13 @@ fn junit_is_well_formed_counts_right_and_maps_every_outcome() {
     let text = junit_xml(&hostile());
     assert_visible(&text);
     let root = xml::parse(&text);
-    assert_eq!(root.attributes["tests"], "8");
+    assert_eq!(root.attributes["tests"], "9");
     assert_eq!(root.attributes["failures"], "2");
     assert_eq!(root.attributes["errors"], "1");
     let suites: Vec<&Element> = root.children().collect();
-    assert_eq!(suites.len(), 2);
-    assert_eq!(suites[1].attributes["name"], format!("karat gate {SHOWN}"));
-    let shape: Vec<String> = suites[1]
+    assert_eq!(suites.len(), 3);
+    assert_eq!(suites[2].attributes["name"], format!("karat gate {SHOWN}"));
+    let shape: Vec<String> = suites[2]
         .children()
         .map(|case| {
             assert_eq!(case.attributes["name"], SHOWN);

@@ -5,5 +5,6 @@ mod golden;
 mod headlines;
 mod hostile;
 mod length;
+mod outputs;
 mod summaries;
 mod xml;
