@@ -11,8 +11,9 @@ use std::{
 
 use karat_core::{
     Digest, Name, ScoredRows, Task,
-    policy::{BaselineRef, Bound, Change, Gate, Rule, SliceRef},
+    policy::{BaselineRef, Bound, Change, Correction, Gate, Rule, SliceRef},
     rng::{Purpose, Stream},
+    summary::CodeVersion,
     verdict::Judged,
 };
 use serde_json::{Value, json};
@@ -365,6 +366,7 @@ pub(crate) fn gate(setup: &Setup) -> Result<Vec<Row>, String> {
             .collect(),
         slices: Vec::new(),
         group: None,
+        votes: None,
         names: Vec::new(),
     };
     let (a, b) = (scored(1), scored(2));
@@ -375,18 +377,25 @@ pub(crate) fn gate(setup: &Setup) -> Result<Vec<Row>, String> {
             slices: vec![SliceRef::All],
             bound: Bound::MaxRegression(Change::Absolute(0.01)),
             n_rows_min: 0,
+            correction: Correction::None,
             warns_only: false,
         })
     };
     let gate = Gate {
         name: "bench".parse::<Name>().map_err(|error| error.to_string())?,
+        model: None,
+        split: None,
         baseline: BaselineRef::None,
+        anchor: None,
         reliability: 0.95,
+        budget: None,
+        signatures: None,
         power: 0.8,
         inconclusive_is_allowed: false,
         unbaselined_is_allowed: false,
         n_resamples: 10_000,
         rules: vec![rule("auc")?, rule("log_loss")?, rule("accuracy")?, rule("average_precision")?],
+        operational: Vec::new(),
         waivers: Vec::new(),
     };
     let digest = Digest::of(b"x");
@@ -397,18 +406,18 @@ pub(crate) fn gate(setup: &Setup) -> Result<Vec<Row>, String> {
         rows: a.rows,
         predictions: digest,
         baseline_predictions: Some(digest),
+        anchor: None,
+        anchor_predictions: None,
         policy: digest,
         tool: "bench".to_owned(),
+        binary: None,
+        code: CodeVersion::default(),
     };
     let mut times = Vec::new();
     for _ in 0..REPEATS {
         let input = karat_gate::GateInput {
-            candidate: &a,
             baseline: Some(&b),
-            judged: judged.clone(),
-            candidate_label: "a".to_owned(),
-            baseline_label: "b".to_owned(),
-            today: "2026-01-01",
+            ..karat_gate::GateInput::new(&a, judged.clone(), "2026-01-01")
         };
         times.push(seconds(|| Ok(karat_gate::decide(&gate, &input, &Rayon)))?.0);
     }

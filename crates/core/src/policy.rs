@@ -1,6 +1,7 @@
 //! The policy file `gate.toml`: gates as meant. In CI it is read from the base branch.
 //!
-//! Reading order: [`Policy`], [`Gate`], [`Rule`], then `policy::read` (the file as typed, and what it refuses).
+//! Reading order: [`Policy`], [`Gate`], [`Rule`], [`OperationalRule`], [`Budget`], then `policy::read` (the file as typed,
+//! and what it refuses).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,7 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Document, Failure, Name, metric::Metric};
 
+mod budget;
+mod operational;
 mod read;
+
+pub use budget::{Adaptivity, Budget, Reveal, USES_MAX, USES_MAX_FULL};
+pub use operational::{Measure, OperationalRule, Perturbation, UnknownMeasure};
 
 /// Rules of one gate.
 pub const RULES_MAX: usize = 256;
@@ -28,6 +34,8 @@ pub struct Policy {
     pub gates: BTreeMap<Name, Gate>,
     /// Digest of the file's meaning (after `--set`).
     pub digest: Digest,
+    /// Other tools' words that were understood, one line each with what they were read as. Not part of the meaning.
+    pub notes: Vec<String>,
 }
 
 impl Policy {
@@ -42,10 +50,25 @@ impl Policy {
 pub struct Gate {
     /// Its name.
     pub name: Name,
+    /// The model it judges; the project's when absent.
+    #[serde(default)]
+    pub model: Option<Name>,
+    /// The split whose rows it judges on; the project's `score.split` when absent.
+    #[serde(default)]
+    pub split: Option<Name>,
     /// What the candidate is compared with.
     pub baseline: BaselineRef,
-    /// 1 − α of one verdict (one-sided).
+    /// A pinned version that every change rule is judged against too, so that small losses cannot add up.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+    /// 1 − α as asked (one-sided). What one verdict is computed at: [`Gate::reliability_each`].
     pub reliability: f64,
+    /// How often the same rows may be used.
+    #[serde(default)]
+    pub budget: Option<Budget>,
+    /// Whose signature a promotion needs.
+    #[serde(default)]
+    pub signatures: Option<Signatures>,
     /// Power at which "rows needed" is computed.
     pub power: f64,
     /// Whether an inconclusive verdict blocks.
@@ -54,10 +77,49 @@ pub struct Gate {
     pub unbaselined_is_allowed: bool,
     /// Bootstrap resamples.
     pub n_resamples: u32,
-    /// The rules, in order.
+    /// The rules about answers, in order.
     pub rules: Vec<Rule>,
+    /// The rules about cost and behaviour, in order.
+    #[serde(default)]
+    pub operational: Vec<OperationalRule>,
     /// Recorded exceptions.
     pub waivers: Vec<Waiver>,
+}
+
+impl Gate {
+    /// 1 − α of one verdict: what was asked, less what the budget's other uses may spend.
+    #[must_use]
+    pub fn reliability_each(&self) -> f64 {
+        self.budget.map_or(self.reliability, |it| it.reliability(self.reliability))
+    }
+
+    /// Rules of both kinds: a gate without any decides nothing.
+    #[must_use]
+    pub fn n_rules(&self) -> usize {
+        self.rules.len() + self.operational.len()
+    }
+}
+
+/// A version that stays the same while champions come and go: `flights@3`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The model.
+    pub model: Name,
+    /// Its version, from 1.
+    pub version: u32,
+}
+
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.model, self.version)
+    }
+}
+
+/// Whose signature a promotion needs: one of these keys is enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signatures {
+    /// PEM files of public keys, relative to the project; at least one.
+    pub keys: Vec<String>,
 }
 
 /// What the candidate is compared with.
@@ -88,8 +150,22 @@ pub struct Rule {
     /// Rows a slice needs to be judged. 0: not said; then a named slice is always judged, and a value of a `=*` family
     /// when it has rows enough to see the margin.
     pub n_rows_min: u64,
+    /// How failing over many slices is corrected.
+    #[serde(default)]
+    pub correction: Correction,
     /// `true`: a broken rule only warns.
     pub warns_only: bool,
+}
+
+/// How a failure over many slices is corrected for their number. A pass needs none: it claims *every* slice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Correction {
+    /// Holm (1979): at most α of verdicts fail when no slice is worse.
+    #[default]
+    Holm,
+    /// Each slice at α.
+    None,
 }
 
 /// A slice as a rule names it.
@@ -102,6 +178,20 @@ pub enum SliceRef {
     Named(String),
     /// Every value of this family with enough rows: `carrier` for `carrier=*`.
     Every(String),
+    /// Rows in all of two or three others, each `Named` or `Every`: `carrier=* & origin=*`, `evening & carrier=*`.
+    Crossed(Vec<SliceRef>),
+}
+
+impl SliceRef {
+    /// Whether it stands for any number of slices, which nobody has named one by one.
+    #[must_use]
+    pub fn is_family(&self) -> bool {
+        match self {
+            Self::All | Self::Named(_) => false,
+            Self::Every(_) => true,
+            Self::Crossed(parts) => parts.iter().any(Self::is_family),
+        }
+    }
 }
 
 impl fmt::Display for SliceRef {
@@ -110,6 +200,12 @@ impl fmt::Display for SliceRef {
             Self::All => f.write_str("all"),
             Self::Named(name) => f.write_str(name),
             Self::Every(family) => write!(f, "{family}=*"),
+            Self::Crossed(parts) => {
+                for (at, part) in parts.iter().enumerate() {
+                    write!(f, "{}{part}", if at == 0 { "" } else { " & " })?;
+                }
+                Ok(())
+            }
         }
     }
 }

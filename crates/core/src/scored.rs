@@ -20,8 +20,32 @@ pub struct ScoredRows {
     /// Group of each row as dense numbers from 0, when the schema declares a group; rows of one group are resampled
     /// together.
     pub group: Option<Vec<u32>>,
+    /// Every label that each row was given, where people disagree; `label` is then what they settled on.
+    pub votes: Option<Votes>,
     /// Text that names each row for people (its key), for examples of flipped rows; empty when there is no key.
     pub names: Vec<String>,
+}
+
+/// The labels that several people gave to each row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Votes {
+    /// `[n + 1]`: row `i` has `labels[starts[i]..starts[i + 1]]`, at least one.
+    pub starts: Vec<u32>,
+    /// In the unit of [`ScoredRows::label`].
+    pub labels: Vec<f32>,
+}
+
+impl Votes {
+    /// The labels of one row; none for a row that is not there.
+    #[must_use]
+    pub fn of_row(&self, row: usize) -> &[f32] {
+        match (self.starts.get(row), self.starts.get(row + 1)) {
+            (Some(from), Some(to)) => {
+                self.labels.get(*from as usize..*to as usize).unwrap_or_default()
+            }
+            _ => &[],
+        }
+    }
 }
 
 /// Which value of one declared slice each row has.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Finding, Outcome, metric::Metric};
+use crate::{Digest, Finding, Outcome, metric::Metric, summary::CodeVersion};
 
 /// Pass, fail or inconclusive, with all findings and the digests of everything judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,12 +25,72 @@ pub struct Verdict {
     pub candidate: String,
     /// The baseline's label, `none`, or `naive`.
     pub baseline: String,
-    /// 1 − α of each one-sided decision.
+    /// The pinned version that change rules were judged against too: `flights@3`.
+    #[serde(default)]
+    pub anchor: Option<String>,
+    /// 1 − α of each one-sided decision, after the budget's share.
     pub reliability: f64,
+    /// Which use of these rows this was; absent where uses are not counted.
+    #[serde(default)]
+    pub ledger: Option<LedgerUse>,
     /// One per rule and slice, in the policy's order.
     pub findings: Vec<Finding>,
+    /// Every declared slice against the baseline, for tables: these decide nothing.
+    #[serde(default)]
+    pub families: Vec<FamilyTest>,
+    /// What training again with other seeds would change; absent with one seed.
+    #[serde(default)]
+    pub seeds: Option<SeedVariance>,
+    /// Operational measures as measured, by word: `latency_p95_ms`.
+    #[serde(default)]
+    pub operational: BTreeMap<String, f64>,
     /// Metrics by slice of candidate and baseline.
     pub report: Report,
+}
+
+/// Which use of a set of evaluation rows a verdict was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerUse {
+    /// Verdicts shown on these rows, this one included.
+    pub n_uses: u32,
+    /// As the policy's budget says.
+    pub n_allowed: Option<u32>,
+    /// Hash of the ledger's entry before this one.
+    pub previous: Digest,
+}
+
+/// One declared slice compared with the baseline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FamilyTest {
+    /// `carrier=*`, or `slices` for those by predicate.
+    pub family: String,
+    /// The metric.
+    pub metric: Metric,
+    /// `carrier=UA`.
+    pub slice: String,
+    /// Labelled rows.
+    pub n_rows: u64,
+    /// Two-sided P of "no difference".
+    pub p: f64,
+    /// Adjusted by Holm within the family: chance of any false alarm.
+    pub p_holm: f64,
+    /// Adjusted by Benjamini and Hochberg within the family: expected share of false alarms.
+    pub p_bh: f64,
+}
+
+/// Where the uncertainty of a claim about the *recipe* comes from. A claim about one trained model has the first alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeedVariance {
+    /// Models trained with the recipe, the candidate included.
+    pub n_seeds: u32,
+    /// The metric, on all rows.
+    pub metric: Metric,
+    /// Variance of the seeds' mean from the choice of rows.
+    pub item: f64,
+    /// From the choice of seeds.
+    pub seed: f64,
+    /// From both at once: a two-level bootstrap, seeds then rows.
+    pub joint: f64,
 }
 
 /// The digests a verdict is bound to.
@@ -48,10 +108,22 @@ pub struct Judged {
     pub predictions: Digest,
     /// Baseline's predictions.
     pub baseline_predictions: Option<Digest>,
+    /// Anchor's model manifest.
+    #[serde(default)]
+    pub anchor: Option<Digest>,
+    /// Anchor's predictions.
+    #[serde(default)]
+    pub anchor_predictions: Option<Digest>,
     /// The policy.
     pub policy: Digest,
     /// Tool version.
     pub tool: String,
+    /// The executable that judged.
+    #[serde(default)]
+    pub binary: Option<Digest>,
+    /// Git state of the project when it was judged.
+    #[serde(default)]
+    pub code: CodeVersion,
 }
 
 /// Metrics × slices, for a candidate and, where there is one, a baseline.

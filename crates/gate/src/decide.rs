@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use karat_core::{
     Digest, Finding, Outcome, ScoredRows, Verdict,
-    policy::{BaselineRef, Bound, Change, Gate, Rule},
+    policy::{BaselineRef, Bound, Change, Gate, Measure, Rule},
     verdict::{Judged, Report},
 };
 
@@ -48,8 +48,41 @@ pub struct GateInput<'a> {
     pub candidate_label: String,
     /// `flights@1`, or `none`.
     pub baseline_label: String,
+    /// The pinned version, scored on the same rows.
+    pub anchor: Option<&'a ScoredRows>,
+    /// `flights@3`.
+    pub anchor_label: String,
+    /// Operational measures, or why one could not be had.
+    pub operational: BTreeMap<Measure, Result<f64, String>>,
+    /// `false`: these rows have been used as often as the budget allows, and nothing statistical is decided.
+    pub budget_left: bool,
+    /// The candidate's recipe trained with other seeds, on the same rows; the candidate itself is not among them.
+    pub seeds: &'a [ScoredRows],
+    /// The baseline's recipe trained with other seeds, on the same rows.
+    pub baseline_seeds: &'a [ScoredRows],
     /// `YYYY-MM-DD`, for waivers.
     pub today: &'a str,
+}
+
+impl<'a> GateInput<'a> {
+    /// A candidate alone: no baseline, no anchor, one seed, nothing measured, budget left.
+    #[must_use]
+    pub fn new(candidate: &'a ScoredRows, judged: Judged, today: &'a str) -> Self {
+        Self {
+            candidate,
+            baseline: None,
+            judged,
+            candidate_label: "candidate".to_owned(),
+            baseline_label: "none".to_owned(),
+            anchor: None,
+            anchor_label: "none".to_owned(),
+            operational: BTreeMap::new(),
+            budget_left: true,
+            seeds: &[],
+            baseline_seeds: &[],
+            today,
+        }
+    }
 }
 
 /// Applies every rule, never stopping at the first failure: one run of CI should show all of them.
@@ -81,8 +114,13 @@ pub fn decide(gate: &Gate, input: &GateInput<'_>, parallel: &dyn Parallel) -> Ve
             _ if own_naive.is_some() => "naive".to_owned(),
             _ => input.baseline_label.clone(),
         },
+        anchor: None,
         reliability: gate.reliability,
+        ledger: None,
         findings,
+        families: Vec::new(),
+        seeds: None,
+        operational: BTreeMap::new(),
         report: evidence.report,
     }
 }

@@ -54,12 +54,13 @@ impl Slices {
         let is_meant = |it: &SliceRows| match slice {
             SliceRef::All | SliceRef::Named(_) => it.label == asked,
             SliceRef::Every(family) => it.family.as_ref() == Some(family),
+            SliceRef::Crossed(_) => false,
         };
         let found: Vec<usize> =
             (0..self.found.len()).filter(|at| is_meant(&self.found[*at])).collect();
         let is_known = match slice {
             SliceRef::Every(family) => self.families.contains(family),
-            SliceRef::All | SliceRef::Named(_) => !found.is_empty(),
+            SliceRef::All | SliceRef::Named(_) | SliceRef::Crossed(_) => !found.is_empty(),
         };
         if !is_known {
             let known = self.names();

@@ -39,6 +39,7 @@ pub(crate) fn rows(task: Task, classes: &[&str], label: Vec<f32>, score: Vec<f32
         score,
         slices: Vec::new(),
         group: None,
+        votes: None,
         names: Vec::new(),
     }
 }

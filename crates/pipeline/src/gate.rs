@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use karat_core::{
     Digest, Event, Exit, Failure, ModelRef, Name, Observer, Outcome, Project, Step, Verdict,
     policy::{BaselineRef, Gate, Policy},
+    summary::CodeVersion,
     verdict::{Judged, Report},
 };
 use karat_gate::GateInput;
@@ -80,8 +81,12 @@ impl Lab<'_> {
             rows: scored.summary.rows,
             predictions: scored.predictions,
             baseline_predictions: base_scored.as_ref().map(|it| it.predictions),
+            anchor: None,
+            anchor_predictions: None,
             policy: policy.digest,
             tool: self.tool.clone(),
+            binary: None,
+            code: CodeVersion::default(),
         };
         let today: String = self.now().to_string().chars().take(10).collect();
         let mut inputs = BTreeMap::from([
@@ -113,14 +118,12 @@ impl Lab<'_> {
             let candidate_rows = self.scored_rows(&scored)?;
             let baseline_rows = base_scored.as_ref().map(|it| self.scored_rows(it)).transpose()?;
             let input = GateInput {
-                candidate: &candidate_rows,
                 baseline: baseline_rows.as_ref(),
-                judged: judged.clone(),
                 candidate_label: candidate.label(),
                 baseline_label: baseline
                     .as_ref()
                     .map_or_else(|| "none".to_owned(), VersionRecord::label),
-                today: &today,
+                ..GateInput::new(&candidate_rows, judged.clone(), &today)
             };
             let verdict = karat_gate::decide(gate, &input, self.parallel);
             let digest = self.store.put_verdict(&verdict, self.now())?;

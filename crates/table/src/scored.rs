@@ -302,6 +302,7 @@ impl Collected {
             score: self.score_values,
             slices,
             group: self.group.map(|(_, codes)| codes.rows),
+            votes: None,
             names: self.names,
         }
     }

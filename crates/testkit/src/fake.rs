@@ -255,6 +255,7 @@ impl Tables for MemoryTables {
             score: lines.filter_map(|line| line.parse().ok()).collect(),
             slices: Vec::new(),
             group: None,
+            votes: None,
             names: Vec::new(),
         })
     }

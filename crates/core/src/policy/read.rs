@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, de::Error as _};
 
 use super::{
-    BaselineRef, Bound, Change, Gate, Policy, RESAMPLES_DEFAULT, RESAMPLES_MAX, RESAMPLES_MIN,
-    RULE_SLICES_MAX, RULES_MAX, Rule, SliceRef, Waiver,
+    BaselineRef, Bound, Change, Correction, Gate, Policy, RESAMPLES_DEFAULT, RESAMPLES_MAX,
+    RESAMPLES_MIN, RULE_SLICES_MAX, RULES_MAX, Rule, SliceRef, Waiver,
 };
 use crate::{Digest, Document, Failure, Name, Timestamp, metric::Metric, thousands};
 
@@ -144,7 +144,7 @@ pub(super) fn policy(document: &Document) -> Result<Policy, Failure> {
         gates.insert(name.clone(), gate(document, &key, name, raw)?);
     }
     let meaning = serde_json::to_vec(&gates).expect("gates are plain strings and finite numbers");
-    Ok(Policy { gates, digest: Digest::of(&meaning) })
+    Ok(Policy { gates, digest: Digest::of(&meaning), notes: Vec::new() })
 }
 
 fn gate(document: &Document, key: &str, name: Name, raw: RawGate) -> Result<Gate, Failure> {
@@ -212,13 +212,19 @@ fn gate(document: &Document, key: &str, name: Name, raw: RawGate) -> Result<Gate
     }
     Ok(Gate {
         name,
+        model: None,
+        split: None,
         baseline,
+        anchor: None,
         reliability,
+        budget: None,
+        signatures: None,
         power,
         inconclusive_is_allowed: raw.inconclusive == RawInconclusive::Allow,
         unbaselined_is_allowed: raw.without_baseline == RawWithoutBaseline::AbsoluteRulesOnly,
         n_resamples,
         rules,
+        operational: Vec::new(),
         waivers,
     })
 }
@@ -283,6 +289,7 @@ fn rule(document: &Document, key: &str, raw: RawRule) -> Result<Rule, Failure> {
         slices,
         bound,
         n_rows_min: raw.n_rows_min.unwrap_or(0),
+        correction: Correction::None,
         warns_only: severity == RawSeverity::Warn,
     })
 }

@@ -9,6 +9,7 @@ use expect_test::{Expect, expect};
 use karat_core::{
     Digest, Document, ScoredRows, Task, Verdict,
     policy::{Gate, Policy},
+    summary::CodeVersion,
     verdict::Judged,
 };
 
@@ -38,8 +39,12 @@ fn judged(candidate: &str, baseline: Option<&str>) -> Judged {
         rows: digest("rows"),
         predictions: digest("predictions"),
         baseline_predictions: baseline.map(|_| digest("baseline predictions")),
+        anchor: None,
+        anchor_predictions: None,
         policy: digest("policy"),
         tool: "test".to_owned(),
+        binary: None,
+        code: CodeVersion::default(),
     }
 }
 
@@ -51,12 +56,14 @@ fn verdict_of(
     parallel: &dyn Parallel,
 ) -> Verdict {
     let input = GateInput {
-        candidate,
         baseline,
-        judged: judged("flights@2", baseline.map(|_| "flights@1")),
         candidate_label: "flights@2".to_owned(),
         baseline_label: "flights@1".to_owned(),
-        today: "2026-06-15",
+        ..GateInput::new(
+            candidate,
+            judged("flights@2", baseline.map(|_| "flights@1")),
+            "2026-06-15",
+        )
     };
     decide(&gate(policy), &input, parallel)
 }

@@ -196,12 +196,8 @@ fn a_change_rule_in_a_gate_without_baseline_is_not_a_pass() {
     gate.baseline = karat_core::policy::BaselineRef::None;
     let candidate = flights(300, "new", 1.0);
     let input = GateInput {
-        candidate: &candidate,
-        baseline: None,
-        judged: judged("flights@2", None),
         candidate_label: "flights@2".to_owned(),
-        baseline_label: "none".to_owned(),
-        today: "2026-06-15",
+        ..GateInput::new(&candidate, judged("flights@2", None), "2026-06-15")
     };
     let verdict = decide(&gate, &input, &Serial);
     assert_eq!(verdict.outcome, Outcome::Fail);
@@ -248,12 +244,8 @@ fn no_rows_and_no_rules_are_not_a_pass() {
     empty.rules.clear();
     let candidate = flights(60, "new", 1.0);
     let input = GateInput {
-        candidate: &candidate,
-        baseline: None,
-        judged: judged("flights@2", None),
         candidate_label: "flights@2".to_owned(),
-        baseline_label: "none".to_owned(),
-        today: "2026-06-15",
+        ..GateInput::new(&candidate, judged("flights@2", None), "2026-06-15")
     };
     assert_eq!(decide(&empty, &input, &Serial).outcome, Outcome::NotApplied);
 }
@@ -282,12 +274,10 @@ fn one_class_only_has_no_ranking() {
 fn a_model_is_not_compared_with_itself() {
     let rows = flights(300, "new", 1.0);
     let input = GateInput {
-        candidate: &rows,
         baseline: Some(&rows),
-        judged: judged("flights@2", Some("flights@2")),
         candidate_label: "flights@2".to_owned(),
         baseline_label: "flights@2".to_owned(),
-        today: "2026-06-15",
+        ..GateInput::new(&rows, judged("flights@2", Some("flights@2")), "2026-06-15")
     };
     let gate = gate(r#"rule = [{ metric = "auc", max_regression = { absolute = 0.5 } }]"#);
     expect![[r#"
