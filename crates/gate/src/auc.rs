@@ -2,6 +2,7 @@
 //! (Sun and Xu 2014); planning one AUC by Hanley and McNeil 1982.
 
 use crate::{
+    estimate::Tail,
     metric::{
         NotMeasured, Scores,
         rank::{Placements, Ranked},
@@ -58,20 +59,34 @@ impl DeLong {
     /// says nothing; then the rule of three on the smaller class, with the side's own α.
     #[must_use]
     pub fn interval(&self, z: f64) -> [f64; 2] {
-        let (a, variance) = (self.auc(), self.covariance(self));
-        let alpha = 0.5 * libm::erfc(z / std::f64::consts::SQRT_2);
-        let few = self.placements.n_positive.min(self.placements.n_negative) as f64;
-        let loss = 1.0 - libm::pow(alpha, 1.0 / few);
-        if 1.0 <= a {
-            return [1.0 - loss, 1.0];
+        match self.tail() {
+            Tail::Logit { value, standard_error } => {
+                let logit = libm::log(value / (1.0 - value));
+                let half = z * standard_error;
+                [logit - half, logit + half].map(|it| 1.0 / (1.0 + libm::exp(-it)))
+            }
+            _ => {
+                let alpha = 0.5 * libm::erfc(z / std::f64::consts::SQRT_2);
+                let loss = 1.0 - libm::pow(alpha, 1.0 / self.few());
+                if self.auc() < 0.5 { [0.0, loss] } else { [1.0 - loss, 1.0] }
+            }
         }
-        if a <= 0.0 {
-            return [0.0, loss];
+    }
+
+    /// What it says about any bound.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        let a = self.auc();
+        if a <= 0.0 || 1.0 <= a {
+            return Tail::RuleOfThree { value: a, few: self.few() };
         }
-        let logit = libm::log(a / (1.0 - a));
-        let half = z * libm::sqrt(variance) / (a * (1.0 - a));
-        let back = |x: f64| 1.0 / (1.0 + libm::exp(-x));
-        [back(logit - half), back(logit + half)]
+        let standard_error = libm::sqrt(self.covariance(self)) / (a * (1.0 - a));
+        Tail::Logit { value: a, standard_error }
+    }
+
+    /// Rows of the smaller class.
+    fn few(&self) -> f64 {
+        self.placements.n_positive.min(self.placements.n_negative) as f64
     }
 
     /// This model against another on the same rows.
@@ -118,6 +133,7 @@ mod tests {
     use super::{DeLong, hanley_mcneil};
     use crate::{
         metric::Scores,
+        normal::{quantile, two_sided},
         testing::{assert_close, scored},
     };
 
@@ -181,8 +197,18 @@ mod tests {
         assert_close(constant.auc(), 0.5, 1e-15);
     }
 
+    /// What R's pROC prints for its aSAH data, wfns against s100b: interval, Z and P belong together.
+    #[test]
+    fn published_numbers_of_proc_belong_together() {
+        let (low, high) = (0.010_406_176_956_484_6, 0.174_214_419_249_478);
+        let half = 0.5 * (high - low);
+        let z = (low + half) / (half / quantile(0.975));
+        assert_close(z, 2.208_983_591_440_91, 1e-12);
+        assert_close(two_sided(z), 0.027_175_782_229_188_2, 1e-12);
+    }
+
     #[test]
     fn planning_gives_hanley_and_mcneils_error() {
-        assert_close(hanley_mcneil(0.85, 100.0, 900.0), 0.024_594_1, 1e-5);
+        assert_close(hanley_mcneil(0.85, 100.0, 900.0), 0.024_594_1, 2e-6);
     }
 }

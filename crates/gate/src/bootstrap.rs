@@ -230,81 +230,105 @@ pub fn acceleration(samples: &[&Jackknife]) -> f64 {
     if squares <= 0.0 { 0.0 } else { cubes / (6.0 * squares * libm::sqrt(squares)) }
 }
 
-/// A BCa interval and what it was made of.
+/// Resamples of an estimate and what BCa corrects them by: an interval at any level, a P at any bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bca {
-    /// Two-sided.
-    pub interval: [f64; 2],
+    sorted: Vec<f64>,
+    /// Sums of the same numbers in another order differ in the last bits: values this close are equal.
+    rounding: f64,
+    /// z₀ and â.
+    bias: f64,
+    acceleration: f64,
     /// Standard deviation of the resamples.
     pub standard_error: f64,
-    /// Two-sided P of "the value is 0", by inverting the interval. Never 0.
-    pub p_zero: f64,
 }
 
-/// The BCa interval of `estimate` from its resamples: two-sided, `alpha` on each side.
-///
-/// Quantile q is order statistic q (R + 1), linear in between. A resample on which the statistic is not defined, or
-/// resamples that all lie on one side of the estimate, leave nothing to correct with: no interval.
-pub fn bca(
-    estimate: f64,
-    mut resamples: Vec<f64>,
-    jackknife: &Jackknife,
-    alpha: f64,
-) -> Result<Bca, NotMeasured> {
-    let n = resamples.len();
-    let n_undefined = resamples.iter().filter(|it| !it.is_finite()).count();
-    if 0 < n_undefined {
-        return Err(NotMeasured::new(format!(
-            "{} of {} resamples do not define it (too few rows of one class)",
-            karat_core::thousands(n_undefined as u64),
-            karat_core::thousands(n as u64)
-        )));
+impl Bca {
+    /// A resample on which the statistic is not defined, or resamples that all lie on one side of the estimate, leave
+    /// nothing to correct with: no interval.
+    pub fn new(
+        estimate: f64,
+        mut resamples: Vec<f64>,
+        jackknife: &Jackknife,
+    ) -> Result<Self, NotMeasured> {
+        let n = resamples.len();
+        let n_undefined = resamples.iter().filter(|it| !it.is_finite()).count();
+        if 0 < n_undefined {
+            return Err(NotMeasured::new(format!(
+                "{} of {} resamples do not define it (too few rows of one class)",
+                karat_core::thousands(n_undefined as u64),
+                karat_core::thousands(n as u64)
+            )));
+        }
+        let acceleration = acceleration(&[jackknife]);
+        if !acceleration.is_finite() {
+            return Err(NotMeasured::new("it is not defined without one single row"));
+        }
+        resamples.sort_unstable_by(f64::total_cmp);
+        let mean = resamples.iter().sum::<f64>() / n as f64;
+        let squares: f64 = resamples.iter().map(|it| (it - mean) * (it - mean)).sum();
+        let mut made = Self {
+            sorted: resamples,
+            rounding: estimate.abs().max(f64::MIN_POSITIVE) * 1e-12,
+            bias: 0.0,
+            acceleration,
+            standard_error: libm::sqrt(squares / (n as f64 - 1.0)),
+        };
+        made.bias = quantile(made.share_below(estimate));
+        if !made.bias.is_finite() {
+            return Err(NotMeasured::new(format!(
+                "all {} resamples lie on one side of the value, so its bias cannot be corrected",
+                karat_core::thousands(n as u64)
+            )));
+        }
+        Ok(made)
     }
-    let a = acceleration(&[jackknife]);
-    if !a.is_finite() {
-        return Err(NotMeasured::new("it is not defined without one single row"));
+
+    /// Two-sided, `alpha` on each side. Quantile q is order statistic q (R + 1), linear in between.
+    #[must_use]
+    pub fn interval(&self, alpha: f64) -> [f64; 2] {
+        [alpha, 1.0 - alpha].map(|p| {
+            let z = self.bias + quantile(p);
+            let scale = 1.0 - self.acceleration * z;
+            // Past the pole of a large acceleration: as far out as there is.
+            let z = if 0.0 < scale { self.bias + z / scale } else { f64::INFINITY.copysign(z) };
+            self.quantile(cdf(z))
+        })
     }
-    resamples.sort_unstable_by(f64::total_cmp);
-    // Sums of the same numbers in another order differ in the last bits: such a resample equals the estimate.
-    let spread = estimate.abs().max(f64::MIN_POSITIVE) * 1e-12;
-    let share_below = |at: f64| {
-        let below = resamples.partition_point(|it| *it < at - spread) as f64;
-        let not_above = resamples.partition_point(|it| *it <= at + spread) as f64;
-        0.5 * (below + not_above) / n as f64
-    };
-    let z0 = quantile(share_below(estimate));
-    if !z0.is_finite() {
-        return Err(NotMeasured::new(format!(
-            "all {} resamples lie on one side of the value, so its bias cannot be corrected",
-            karat_core::thousands(n as u64)
-        )));
+
+    /// One-sided P of "the truth is at most `bound`": the level at which the lower end reaches it. What finitely many
+    /// resamples cannot show is not claimed: never within half a draw of 0 or 1.
+    #[must_use]
+    pub fn level(&self, bound: f64) -> f64 {
+        let edge = 1.0 / (self.sorted.len() as f64 + 1.0);
+        let w = quantile(self.share_below(bound).clamp(edge, 1.0 - edge)) - self.bias;
+        let scale = 1.0 + self.acceleration * w;
+        let z = if 0.0 < scale { w / scale } else { f64::INFINITY.copysign(w) };
+        cdf(z - self.bias).clamp(0.5 * edge, 1.0 - 0.5 * edge)
     }
-    let adjusted = |p: f64| {
-        let z = z0 + quantile(p);
-        let scale = 1.0 - a * z;
-        // Past the pole of a large acceleration: as far out as there is.
-        cdf(if 0.0 < scale { z0 + z / scale } else { f64::INFINITY.copysign(z) })
-    };
-    let at = |p: f64| {
+
+    /// Two-sided P of "the truth is `bound`". Never below one draw.
+    #[must_use]
+    pub fn p(&self, bound: f64) -> f64 {
+        let level = self.level(bound);
+        (2.0 * level.min(1.0 - level)).max(1.0 / (self.sorted.len() as f64 + 1.0))
+    }
+
+    /// Share of the resamples below `at`; equals count half.
+    fn share_below(&self, at: f64) -> f64 {
+        let below = self.sorted.partition_point(|it| *it < at - self.rounding) as f64;
+        let not_above = self.sorted.partition_point(|it| *it <= at + self.rounding) as f64;
+        0.5 * (below + not_above) / self.sorted.len() as f64
+    }
+
+    fn quantile(&self, p: f64) -> f64 {
+        let n = self.sorted.len();
         let position = p * (n as f64 + 1.0) - 1.0;
         let low = (position.floor().max(0.0) as usize).min(n - 1);
         let high = (low + 1).min(n - 1);
         let part = (position - low as f64).clamp(0.0, 1.0);
-        resamples[low] + part * (resamples[high] - resamples[low])
-    };
-    let mean = resamples.iter().sum::<f64>() / n as f64;
-    let variance =
-        resamples.iter().map(|it| (it - mean) * (it - mean)).sum::<f64>() / (n as f64 - 1.0);
-    // The level at which an end of the interval reaches 0, kept off 0 and 1 by one draw.
-    let edge = 1.0 / (n as f64 + 1.0);
-    let w = quantile(share_below(0.0).clamp(edge, 1.0 - edge)) - z0;
-    let level = cdf(w / (1.0 + a * w) - z0);
-    let p_zero = (2.0 * level.min(1.0 - level)).max(edge).min(1.0);
-    Ok(Bca {
-        interval: [at(adjusted(alpha)), at(adjusted(1.0 - alpha))],
-        standard_error: libm::sqrt(variance),
-        p_zero,
-    })
+        self.sorted[low] + part * (self.sorted[high] - self.sorted[low])
+    }
 }
 
 #[cfg(test)]

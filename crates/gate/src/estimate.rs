@@ -17,7 +17,7 @@ use karat_core::metric::Metric;
 
 use crate::{
     auc::DeLong,
-    bootstrap::{Jackknife, Resampling, bca},
+    bootstrap::{Bca, Jackknife, Resampling},
     metric::{
         LANES, NotMeasured, Scores, Statistic, Weights,
         mean::{Mean, hits},
@@ -29,6 +29,10 @@ use crate::{
     permutation::sign_flip,
     sample::Sample,
 };
+
+mod tail;
+
+pub use tail::Tail;
 
 /// The method where no row is wrong.
 pub(crate) const RULE_OF_THREE: &str = "rule of three on the rarest class";
@@ -72,6 +76,8 @@ pub struct Estimate {
     pub baseline: Option<f64>,
     /// How the interval and P were had.
     pub method: &'static str,
+    /// What it says about other bounds than its interval's ends.
+    pub tail: Tail,
 }
 
 /// How sure, and by which random draws.
@@ -145,6 +151,7 @@ pub fn quick(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasure
         candidate: subject.candidate,
         baseline: subject.baseline,
         method: "normal, jackknife error",
+        tail: Tail::Normal { value: subject.value, standard_error },
     })
 }
 
@@ -165,8 +172,9 @@ fn accuracy(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasured
     let candidate = value(Metric::Accuracy, &sample.candidate(), "")?;
     let half = |interval: [f64; 2]| (interval[1] - interval[0]) / (2.0 * z);
     if want.form == Form::Value {
-        let right = hits(&sample.candidate()).iter().sum::<f64>();
-        let interval = wilson(right as u64, sample.n_rows() as u64, z);
+        let right = hits(&sample.candidate()).iter().sum::<f64>() as u64;
+        let n = sample.n_rows() as u64;
+        let interval = wilson(right, n, z);
         return Ok(Estimate {
             value: candidate,
             interval,
@@ -175,6 +183,7 @@ fn accuracy(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasured
             candidate,
             baseline: None,
             method: "Wilson",
+            tail: Tail::Share { right, n },
         });
     }
     let baseline = value(Metric::Accuracy, &baseline_of(sample)?, "baseline: ")?;
@@ -188,6 +197,7 @@ fn accuracy(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasured
         candidate,
         baseline: Some(baseline),
         method: "Tango; P by McNemar mid-p",
+        tail: Tail::Flips { fixed: flips.fixed, broken: flips.broken, n: sample.n_rows() as u64 },
     })
 }
 
@@ -203,6 +213,7 @@ fn auc(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasured> {
             candidate: candidate_value,
             baseline: None,
             method: "DeLong on the logit",
+            tail: candidate.tail(),
         });
     }
     let baseline_value = value(Metric::Auc, &baseline_of(sample)?, "baseline: ")?;
@@ -219,6 +230,7 @@ fn auc(want: Want, sample: &Sample, z: f64) -> Result<Estimate, NotMeasured> {
         candidate: candidate_value,
         baseline: Some(baseline_value),
         method: "DeLong",
+        tail: Tail::Normal { value: found.difference, standard_error: found.standard_error },
     })
 }
 
@@ -299,7 +311,7 @@ impl Subject {
         }
         let jackknife = Jackknife::new(&*self.statistic, sample, parallel);
         let alpha = 1.0 - precision.reliability;
-        let found = bca(self.value, values, &jackknife, alpha)?;
+        let found = Bca::new(self.value, values, &jackknife)?;
         if found.standard_error <= 1e-12 * self.value.abs() {
             enough_without_spread(sample)?;
             if let (Form::Value, true) = (self.form, is_share(self.metric)) {
@@ -321,16 +333,17 @@ impl Subject {
                 };
                 (Some(flipped), "BCa bootstrap; P by sign flips")
             }
-            (_, None) => (Some(found.p_zero), "BCa bootstrap"),
+            (_, None) => (Some(found.p(0.0)), "BCa bootstrap"),
         };
         Ok(Estimate {
             value: self.value,
-            interval: found.interval,
+            interval: found.interval(alpha),
             standard_error: found.standard_error,
             p,
             candidate: self.candidate,
             baseline: self.baseline,
             method,
+            tail: Tail::Bootstrap(found),
         })
     }
 }
@@ -353,6 +366,7 @@ impl Subject {
             candidate: self.candidate,
             baseline: None,
             method: RULE_OF_THREE,
+            tail: Tail::RuleOfThree { value: self.value, few: few as f64 },
         }
     }
 }

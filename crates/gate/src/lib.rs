@@ -4,25 +4,33 @@
 //! model is and where, [`decide()`] whether it may replace the one before it.
 //!
 //! Reading order: [`mod@decide`], [`estimate`], [`metric`], [`sample`], [`slice`](mod@slice), [`bootstrap`], [`auc`], [`paired`],
-//! [`permutation`], [`normal`], [`parallel`]; [`mod@report`]; [`mod@check`] stands alone.
+//! [`permutation`], [`wilcoxon`], [`correction`], [`power`], [`reuse`], [`normal`], [`parallel`]; [`mod@report`]. Alone stand
+//! [`mod@check`], and [`evalue`], [`looks`] and [`online`], which are for data that keeps coming.
 
 pub mod auc;
 pub mod bootstrap;
 pub mod check;
+pub mod correction;
 pub mod decide;
 pub mod estimate;
+pub mod evalue;
+pub mod looks;
 pub mod metric;
 pub mod naive;
 pub mod normal;
 mod number;
+pub mod online;
 pub mod paired;
 pub mod parallel;
 pub mod permutation;
+pub mod power;
 pub mod report;
+pub mod reuse;
 pub mod sample;
 pub mod slice;
 #[cfg(test)]
 mod testing;
+pub mod wilcoxon;
 
 pub use decide::{GateInput, decide};
 pub use parallel::{Parallel, Serial};

@@ -1,11 +1,11 @@
-//! Right or wrong, one model or two on the same rows: Wilson, McNemar, Tango, and how many rows a question needs.
+//! Right or wrong, one model or two on the same rows: Wilson, McNemar, Tango.
 //!
 //! Notation: n rows; b = candidate right and baseline wrong, c = the reverse.
 //!
-//! Sources: Wilson 1927; Fagerland, Lydersen, Laake 2013 (mid-p); Tango 1998; Bonett and Price 2012; Connor 1987.
+//! Sources: Wilson 1927; Fagerland, Lydersen, Laake 2013 (mid-p); Tango 1998; Bonett and Price 2012.
 //! Golden values: docs/design/009-gate-statistics.md.
 
-use crate::normal::{fair_coin, fair_coin_tail, quantile};
+use crate::normal::{fair_coin, fair_coin_tail};
 
 /// Wilson's interval of a share: `right` of `n` rows, `z` normal quantile of each side. `n` must not be 0.
 #[must_use]
@@ -15,6 +15,21 @@ pub fn wilson(right: u64, n: u64, z: f64) -> [f64; 2] {
     let centre = p + z * z / (2.0 * n);
     let half = z * libm::sqrt(p * (1.0 - p) / n + z * z / (4.0 * n * n));
     [((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0)]
+}
+
+/// The score statistic that Wilson's interval inverts: how far the share lies above `null`.
+#[must_use]
+pub fn wilson_z(right: u64, n: u64, null: f64) -> f64 {
+    let (n, p) = (n as f64, right as f64 / n as f64);
+    let distance = p - null;
+    let error = libm::sqrt((null * (1.0 - null)).max(0.0) / n);
+    if 0.0 < error {
+        distance / error
+    } else if distance == 0.0 {
+        0.0
+    } else {
+        f64::INFINITY.copysign(distance)
+    }
 }
 
 /// McNemar's exact two-sided P: both models are equally often the right one.
@@ -55,6 +70,13 @@ pub fn mcnemar_mid_p_better(b: u64, c: u64) -> f64 {
     }
 }
 
+/// One-sided exact P of "the candidate is not better": P(B ≥ b).
+#[must_use]
+pub fn mcnemar_exact_better(b: u64, c: u64) -> f64 {
+    let n = b + c;
+    if c <= b { fair_coin_tail(c, n) } else { 1.0 - fair_coin_tail(b, n) + fair_coin(b, n) }
+}
+
 /// McNemar's statistic (b − c)² / (b + c), without continuity correction. 0 without discordant rows.
 #[must_use]
 pub fn mcnemar_chi_squared(b: u64, c: u64) -> f64 {
@@ -62,6 +84,16 @@ pub fn mcnemar_chi_squared(b: u64, c: u64) -> f64 {
         return 0.0;
     }
     let difference = b as f64 - c as f64;
+    difference * difference / (b + c) as f64
+}
+
+/// The same with Edwards's continuity correction, (|b − c| − 1)² / (b + c): what R and statsmodels show by default.
+#[must_use]
+pub fn mcnemar_chi_squared_corrected(b: u64, c: u64) -> f64 {
+    if b + c == 0 {
+        return 0.0;
+    }
+    let difference = b.abs_diff(c) as f64 - 1.0;
     difference * difference / (b + c) as f64
 }
 
@@ -114,64 +146,12 @@ pub fn bonett_price(b: u64, c: u64, n: u64, z: f64) -> [f64; 2] {
     [difference - half, difference + half]
 }
 
-/// α and power of a question, as normal quantiles.
-#[derive(Clone, Copy, Debug)]
-pub struct Power {
-    /// z of 1 − α, one-sided.
-    pub z_alpha: f64,
-    /// z of the power.
-    pub z_beta: f64,
-}
-
-impl Power {
-    /// From a gate's reliability (1 − α) and power.
-    #[must_use]
-    pub fn new(reliability: f64, power: f64) -> Self {
-        Self { z_alpha: quantile(reliability), z_beta: quantile(power) }
-    }
-
-    /// Rows to see a gain of `gain` when the models disagree on a share `disagreement` of the rows.
-    #[must_use]
-    pub fn rows_for_gain(self, gain: f64, disagreement: f64) -> f64 {
-        let within = libm::sqrt((disagreement - gain * gain).max(0.0));
-        let root = self.z_alpha * libm::sqrt(disagreement) + self.z_beta * within;
-        root * root / (gain * gain)
-    }
-
-    /// Rows to show "not worse by `margin`" when the models are equally good.
-    #[must_use]
-    pub fn rows_for_margin(self, margin: f64, disagreement: f64) -> f64 {
-        let z = self.z_alpha + self.z_beta;
-        z * z * disagreement / (margin * margin)
-    }
-
-    /// The smallest gain that `n` rows show; the whole disagreement if even that is not enough.
-    #[must_use]
-    pub fn gain_seen(self, n: f64, disagreement: f64) -> f64 {
-        let (mut low, mut high) = (0.0, disagreement);
-        for _ in 0..100 {
-            let middle = 0.5 * (low + high);
-            if n < self.rows_for_gain(middle, disagreement) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        high
-    }
-
-    /// The smallest effect that a standard error shows: for every metric that is not right or wrong.
-    #[must_use]
-    pub fn effect_seen(self, standard_error: f64) -> f64 {
-        (self.z_alpha + self.z_beta) * standard_error
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
-        Power, bonett_price, mcnemar_chi_squared, mcnemar_exact, mcnemar_mid_p,
-        mcnemar_mid_p_better, tango, tango_z, wilson,
+        bonett_price, mcnemar_chi_squared, mcnemar_chi_squared_corrected, mcnemar_exact,
+        mcnemar_exact_better, mcnemar_mid_p, mcnemar_mid_p_better, tango, tango_z, wilson,
+        wilson_z,
     };
     use crate::{
         normal::{quantile, two_sided},
@@ -180,23 +160,37 @@ mod tests {
 
     #[test]
     fn mcnemar_gives_the_published_values() {
-        for (b, c, exact, mid, chi, p) in [
-            (121, 59, 4.434_449_263_76e-6, 3.266_646_795_77e-6, 21.355_555_555_6, 3.815_135_87e-6),
-            (70, 59, 0.378_687_662_693, 0.334_687_758_737, 0.937_984_496_124, 0.332_796_717),
-            (80, 59, 0.089_452_314_994_5, 0.075_550_828_752_7, 3.172_661_870_5, 0.074_880_314_0),
-            (30, 60, 0.002_060_265_680_96, 0.001_516_513_194_46, 10.0, 0.001_565_402_26),
-            (10, 10, 1.0, 0.911_901_473_999, 0.0, 1.0),
-            (1, 7, 0.070_312_5, 0.039_062_5, 4.5, 0.033_894_853_5),
-            (6, 16, 0.052_478_790_283_2, 0.034_689_664_840_7, 4.545_454_545_45, 0.033_006_257_6),
-        ] {
+        #[rustfmt::skip]
+        let table = [
+            (121, 59, 4.434_449_263_76e-6, 3.266_646_795_77e-6, [21.355_555_555_6, 3.815_135_865_11e-6], [20.672_222_222_2, 5.450_094_825_43e-6]),
+            (70, 59, 0.378_687_662_693, 0.334_687_758_737, [0.937_984_496_124, 0.332_796_717_251], [0.775_193_798_45, 0.378_615_089_461]),
+            (80, 59, 0.089_452_314_994_5, 0.075_550_828_752_7, [3.172_661_870_5, 0.074_880_314_040_1], [2.877_697_841_73, 0.089_814_343_958_3]),
+            (30, 60, 0.002_060_265_680_96, 0.001_516_513_194_46, [10.0, 0.001_565_402_258], [9.344_444_444_44, 0.002_236_624_445_21]),
+            (10, 30, 0.002_221_433_773_23, 0.001_450_491_014_11, [10.0, 0.001_565_402_258], [9.025, 0.002_663_119_259_14]),
+            (10, 10, 1.0, 0.911_901_473_999, [0.0, 1.0], [0.05, 0.823_063_273_758]),
+            (1, 7, 0.070_312_5, 0.039_062_5, [4.5, 0.033_894_853_524_7], [3.125, 0.077_099_871_743_5]),
+            (6, 16, 0.052_478_790_283_2, 0.034_689_664_840_7, [4.545_454_545_45, 0.033_006_257_661_2], [3.681_818_181_82, 0.055_008_833_629_3]),
+            (0, 5, 0.062_5, 0.031_25, [5.0, 0.025_347_318_677_5], [3.2, 0.073_638_270_120_3]),
+        ];
+        for (b, c, exact, mid, chi, corrected) in table {
             assert_close(mcnemar_exact(b, c), exact, 1e-11);
             assert_close(mcnemar_mid_p(b, c), mid, 1e-11);
-            assert_close(mcnemar_chi_squared(b, c), chi, 1e-11);
-            assert_close(two_sided(libm::sqrt(mcnemar_chi_squared(b, c))), p, 1e-8);
+            for (found, [chi, p]) in
+                [(mcnemar_chi_squared(b, c), chi), (mcnemar_chi_squared_corrected(b, c), corrected)]
+            {
+                assert_close(found, chi, 1e-11);
+                assert_close(two_sided(libm::sqrt(found)), p, 1e-11);
+            }
             // Swapping the models turns the one-sided P into its complement and leaves the two-sided one.
             assert_close(mcnemar_mid_p(c, b), mid, 1e-11);
             assert_close(mcnemar_mid_p_better(b, c) + mcnemar_mid_p_better(c, b), 1.0, 1e-12);
+            if b != c {
+                assert_close(2.0 * mcnemar_exact_better(b.max(c), b.min(c)), exact, 1e-11);
+            }
         }
+        // 2 + 1 of 8 and 7 + 1 of 8: the tail at b and its complement, both with the point at b.
+        assert_close(mcnemar_exact_better(2, 1), 0.5, 1e-14);
+        assert_close(mcnemar_exact_better(1, 2), 0.875, 1e-14);
         // Exact fractions: 18 / 256 and 10 / 256.
         assert_close(mcnemar_exact(1, 7), 18.0 / 256.0, 1e-14);
         assert_close(mcnemar_mid_p(1, 7), 10.0 / 256.0, 1e-14);
@@ -263,6 +257,12 @@ mod tests {
 
     #[test]
     fn wilson_holds_the_share_and_stays_inside() {
+        // Its ends are where the score test has just this z.
+        let [low, high] = wilson(81, 263, 1.5);
+        assert_close(wilson_z(81, 263, low), 1.5, 1e-12);
+        assert_close(wilson_z(81, 263, high), -1.5, 1e-12);
+        assert!(wilson_z(3, 3, 0.0).is_infinite() && wilson_z(3, 3, 1.0).abs() < 1e-15);
+
         // Wilson 1927 for 81 of 263 (Newcombe 1998): 0.2553 to 0.3662.
         let [low, high] = wilson(81, 263, quantile(0.975));
         assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5, "{low} {high}");
@@ -270,39 +270,5 @@ mod tests {
         assert!(low.abs() < 1e-15 && (high - 0.1611).abs() < 5e-5, "{low} {high}");
         let [low, high] = wilson(20, 20, quantile(0.975));
         assert!((low - 0.8389).abs() < 5e-5 && (high - 1.0).abs() < 1e-15, "{low} {high}");
-    }
-
-    /// The table of section 5.
-    #[test]
-    fn power_gives_the_planning_table() {
-        let power = Power::new(0.95, 0.8);
-        let shares = [0.02, 0.05, 0.1, 0.2];
-        for (gain, rows) in [
-            (0.0025, [19_783.0, 49_459.0, 98_919.0, 197_840.0]),
-            (0.005, [4_944.0, 12_364.0, 24_729.0, 49_459.0]),
-            (0.01, [1_235.0, 3_090.0, 6_181.0, 12_364.0]),
-        ] {
-            for (share, expected) in shares.into_iter().zip(rows) {
-                assert_close(power.rows_for_gain(gain, share).ceil(), expected, 1e-12);
-            }
-        }
-        for (share, expected) in shares[1..].iter().zip([771.0, 1_544.0, 3_090.0]) {
-            assert_close(power.rows_for_gain(0.02, *share).ceil(), expected, 1e-12);
-        }
-        for (share, expected) in shares.into_iter().zip([4_947.0, 12_366.0, 24_731.0, 49_461.0]) {
-            assert_close(power.rows_for_margin(0.005, share).ceil(), expected, 1e-12);
-        }
-        for (n, effects) in [
-            (500.0, [1.57, 2.48, 3.51, 4.96]),
-            (1_000.0, [1.11, 1.76, 2.48, 3.51]),
-            (5_000.0, [0.50, 0.79, 1.11, 1.57]),
-            (10_000.0, [0.35, 0.56, 0.79, 1.11]),
-            (50_000.0, [0.16, 0.25, 0.35, 0.50]),
-        ] {
-            for (share, expected) in shares.into_iter().zip(effects) {
-                let seen = 100.0 * power.gain_seen(n, share);
-                assert!((seen - expected).abs() <= 0.0051, "n = {n}, {share}: {seen}");
-            }
-        }
     }
 }

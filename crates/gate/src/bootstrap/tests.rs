@@ -3,7 +3,7 @@
 use karat_core::metric::Metric;
 use karat_core::rng::{Purpose, Stream};
 
-use super::{Jackknife, LANES, Resampling, acceleration, bca, draw};
+use super::{Bca, Jackknife, LANES, Resampling, acceleration, draw};
 use crate::{
     metric::{measure, prepare},
     parallel::{Parallel, Serial},
@@ -52,8 +52,8 @@ fn bits_do_not_depend_on_how_the_work_is_dealt_out_and_the_interval_holds_the_es
 
         let estimate = measure(metric, &sample.candidate()).expect("measurable");
         let jackknife = Jackknife::new(&*statistic, &sample, &Serial);
-        let found = bca(estimate, draws, &jackknife, 0.05).expect("an interval");
-        let [low, high] = found.interval;
+        let found = Bca::new(estimate, draws, &jackknife).expect("an interval");
+        let [low, high] = found.interval(0.05);
         assert!(low < estimate && estimate < high, "{metric}: {estimate} in [{low}, {high}]");
         // Bootstrap and jackknife look at the same spread.
         let ratio = found.standard_error / jackknife.standard_error();
@@ -68,7 +68,7 @@ fn an_undefined_resample_leaves_no_interval() {
     let statistic = prepare(Metric::Auc, &sample.candidate()).expect("measurable");
     let draws = Resampling::new("small", &sample, 999).run(&[&*statistic], &Serial).remove(0);
     let jackknife = Jackknife::new(&*statistic, &sample, &Serial);
-    let why = bca(1.0, draws, &jackknife, 0.05).expect_err("a resample without positives");
+    let why = Bca::new(1.0, draws, &jackknife).expect_err("a resample without positives");
     assert!(why.reason.contains("of 999 resamples"), "{why}");
 }
 

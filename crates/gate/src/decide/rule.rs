@@ -14,7 +14,7 @@ use crate::{
     estimate::{Estimate, Flips, Form, RULE_OF_THREE},
     metric::NotMeasured,
     number::{figure, signed},
-    paired::Power,
+    power::Power,
 };
 
 /// Below this a P says no more than that it is small.

@@ -7,7 +7,7 @@ use karat_core::{
     rng::{Purpose, Stream},
 };
 
-use super::{Estimate, Flips, Form, Precision, Want, estimate, finite, quick};
+use super::{Estimate, Flips, Form, Precision, Tail, Want, estimate, finite, quick};
 use crate::{
     metric::NotMeasured,
     normal::quantile,
@@ -154,6 +154,7 @@ fn nothing_that_is_no_number_leaves_as_an_estimate() {
         candidate: 0.5,
         baseline: None,
         method: "made up",
+        tail: Tail::Normal { value: 0.5, standard_error: 0.06 },
     };
     assert!(finite(sound.clone()).is_ok());
     for (value, interval) in [
@@ -198,6 +199,36 @@ fn the_quick_interval_is_close_to_the_exact_one() {
             for side in 0..2 {
                 let gap = (exact.interval[side] - cheap.interval[side]).abs();
                 assert!(gap < 0.25 * exact.standard_error, "{metric} {form:?} {exact:?} {cheap:?}");
+            }
+        }
+    }
+}
+
+/// The level at which an end of the interval reaches a bound is the P of the bound, for every method.
+#[test]
+fn p_and_interval_never_contradict_each_other() {
+    let (new, old) = (flights(400, "new", 1.2), flights(400, "old", 1.0));
+    let both = sample(&new, Some(&old));
+    let mut right = binary([0.0, 1.0].repeat(40), [0.1, 0.9].repeat(40));
+    right.rows = new.rows;
+    for (sample, metrics) in [
+        (&both, &[Metric::Auc, Metric::Accuracy, Metric::LogLoss, Metric::AveragePrecision][..]),
+        (&self::sample(&right, None), &[Metric::Auc, Metric::F1, Metric::BalancedAccuracy][..]),
+    ] {
+        let forms = if sample.baseline().is_some() { &FORMS[..] } else { &FORMS[..1] };
+        for (metric, form) in
+            metrics.iter().flat_map(|it| forms.iter().map(move |form| (*it, *form)))
+        {
+            let found = one(metric, form, sample);
+            let [low, high] = found.interval;
+            // An end that is the end of the scale is no bound that could be crossed.
+            if low < found.value {
+                assert!((found.tail.p_above(low) - 0.05).abs() < 2e-3, "{metric} {form:?}");
+                assert!(found.tail.p_above(low - 0.01) < 0.05, "{metric} {form:?}");
+            }
+            if found.value < high {
+                assert!((found.tail.p_below(high) - 0.05).abs() < 2e-3, "{metric} {form:?}");
+                assert!(found.tail.p_below(high + 0.01) < 0.05, "{metric} {form:?}");
             }
         }
     }
