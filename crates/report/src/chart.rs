@@ -25,6 +25,8 @@ const SLICE_LEFT: f64 = 128.0;
 const SLICE_LEN_MAX: usize = 18;
 const SLICE_HEIGHT: f64 = 18.0;
 const SLICE_TOP: f64 = 4.0;
+/// Looks of curves in the style sheet.
+const LOOKS: usize = 8;
 /// Rows of the table that stands in for a line chart.
 const TABLE_ROWS: usize = 20;
 
@@ -104,6 +106,11 @@ fn open(id: usize, height: f64, title: &str, description: &str) -> String {
     )
 }
 
+/// Which of the style sheet's looks the curve at place `i` has: colour and dashes.
+const fn look(i: usize) -> usize {
+    1 + i % LOOKS
+}
+
 fn lines(chart: &LineChart, id: usize) -> Option<String> {
     let values = |i: usize| {
         chart.series.iter().flat_map(move |it| it.points.iter().map(move |point| point[i]))
@@ -118,11 +125,7 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
     let mut out = String::from("<figure><figcaption>");
     out.push_str(&markup(&chart.title));
     for (i, series) in chart.series.iter().enumerate() {
-        out.push_str(&format!(
-            "<span class=\"key k{}\">{}</span>",
-            1 + i.min(1),
-            markup(&series.name)
-        ));
+        out.push_str(&format!("<span class=\"key k{}\">{}</span>", look(i), markup(&series.name)));
     }
     out.push_str("</figcaption>\n");
     out.push_str(&open(id, BOTTOM + 40.0, &chart.title, &told(chart)));
@@ -165,7 +168,7 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
         ));
     }
     for (i, series) in chart.series.iter().enumerate() {
-        let look = 1 + i.min(1);
+        let look = look(i);
         let points: Vec<(f64, f64)> =
             series.points.iter().map(|it| (x.at(it[0]), y.at(it[1]))).collect();
         let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();

@@ -139,7 +139,7 @@ pub(crate) struct LineChart {
     pub(crate) has_diagonal: bool,
     /// A place on the horizontal axis that is pointed out.
     pub(crate) mark: Option<Mark>,
-    /// The curves, at most three.
+    /// The curves; from the ninth on they look like the first.
     pub(crate) series: Vec<Series>,
 }
 

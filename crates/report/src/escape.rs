@@ -29,7 +29,8 @@ const fn is_invisible(c: char) -> bool {
 
 /// [`line()`], and the five characters that mean something in HTML and XML, in text and in attributes. The only place
 /// where markup is escaped.
-pub(crate) fn markup(text: &str) -> String {
+#[must_use]
+pub fn markup(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in line(text).chars() {
         match c {

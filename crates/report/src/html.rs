@@ -3,16 +3,19 @@
 //! No script, no link, nothing loaded: the page's own policy allows one style sheet, by its digest, and nothing else,
 //! so that even text that got past `escape` could not run or call out.
 
-use karat_core::{Digest, Outcome, summary::RunSummary};
+use karat_core::{Digest, Outcome, Verdict, summary::RunSummary};
 
 use crate::{
     chart,
-    content::{Block, Chart, Column, Entry, Item, Table},
+    content::{Block, Chart, Column, Entry, Item, LineChart, Section, Series, Stroke, Table},
     escape::{Span, markup, spans},
     sections,
 };
 
-const STYLE: &str = include_str!("style.css");
+/// The style sheet of every page.
+pub const STYLE: &str = include_str!("style.css");
+/// Curves with fewer points have a dot at each.
+const DOTS_MAX: usize = 60;
 
 /// The report as one HTML page.
 #[must_use]
@@ -35,13 +38,52 @@ pub fn report_html(summary: &RunSummary) -> String {
         page.out.push_str(&format!("<p class=\"lead\">{}</p>\n", sentence(&line)));
     }
     page.out.push_str("</header>\n<main>\n");
-    for part in sections::report(summary).iter().filter(|it| !it.blocks.is_empty()) {
-        page.out.push_str(&format!("<section>\n<h2>{}</h2>\n", markup(part.title)));
-        page.blocks(&part.blocks);
-        page.out.push_str("</section>\n");
-    }
+    page.sections(&sections::report(summary));
     page.out.push_str("</main>\n</body>\n</html>\n");
     page.out
+}
+
+/// The sections that a report has about its verdict, for a page that has a head of its own.
+#[must_use]
+pub fn verdict_html(verdict: &Verdict) -> String {
+    let mut page = Page { out: String::new(), n_charts: 0 };
+    page.sections(&sections::judged(verdict));
+    page.out
+}
+
+/// An outcome as word, shape and colour.
+#[must_use]
+pub fn outcome_html(outcome: Outcome) -> String {
+    item(&Item::Outcome(outcome))
+}
+
+/// A message for people; `literals` between backticks are set as such.
+#[must_use]
+pub fn words_html(message: &str) -> String {
+    item(&Item::Words(message.to_owned()))
+}
+
+/// The verdict in one line of words: who was judged by what, and how many rules hold.
+#[must_use]
+pub fn verdict_line_html(verdict: &Verdict) -> String {
+    sentence(&sections::judgement(verdict))
+}
+
+/// Curves in one frame, for a page that has a head of its own; `id` is unique in it. Empty when nothing can be drawn.
+#[must_use]
+pub fn curves_html(
+    title: &str,
+    [x, y]: [&'static str; 2],
+    curves: &[(String, Vec<[f64; 2]>)],
+    id: usize,
+) -> String {
+    let series = curves.iter().filter_map(|(name, points)| {
+        let stroke = if points.len() < DOTS_MAX { Stroke::Dots } else { Stroke::Line };
+        Series::new(name, stroke, points)
+    });
+    let (series, title) = (series.collect(), title.to_owned());
+    let chart = LineChart { title, x, y, has_diagonal: false, mark: None, series };
+    chart::figure(&Chart::Curves(chart), id)
 }
 
 struct Page {
@@ -50,6 +92,14 @@ struct Page {
 }
 
 impl Page {
+    fn sections(&mut self, sections: &[Section]) {
+        for part in sections.iter().filter(|it| !it.blocks.is_empty()) {
+            self.out.push_str(&format!("<section>\n<h2>{}</h2>\n", markup(part.title)));
+            self.blocks(&part.blocks);
+            self.out.push_str("</section>\n");
+        }
+    }
+
     fn blocks(&mut self, blocks: &[Block]) {
         // Charts that follow each other share a row where the page is wide enough.
         for group in blocks.chunk_by(|a, b| is_line_chart(a) && is_line_chart(b)) {

@@ -28,8 +28,11 @@ mod record;
 mod sections;
 
 pub use code_quality::code_quality;
+pub use escape::markup;
 pub use github::{ANNOTATIONS_MAX, Annotation, Level, annotations, github_outputs};
-pub use html::report_html;
+pub use html::{
+    STYLE, curves_html, outcome_html, report_html, verdict_html, verdict_line_html, words_html,
+};
 pub use json::{report_json, verdict_json};
 pub use junit::junit_xml;
 pub use markdown::{

@@ -22,13 +22,7 @@ const ALL: &str = "all";
 
 /// The report in reading order.
 pub(crate) fn report(summary: &RunSummary) -> Vec<Section> {
-    let mut sections = Vec::new();
-    if let Some(verdict) = &summary.verdict {
-        sections.push(section("Rules", 16_000, rules(verdict)));
-        sections.push(section("Metrics", 5_000, metrics(verdict)));
-        sections.push(section("By slice", 12_000, by_slice(verdict)));
-        sections.push(section("Curves", 0, curves(&verdict.report)));
-    }
+    let mut sections = summary.verdict.as_ref().map_or_else(Vec::new, judged);
     sections.push(section("Checks", 8_000, checks(&summary.checks)));
     sections.push(section("Rows", 2_000, record::dataset(summary)));
     if let Some(train) = &summary.train {
@@ -37,6 +31,16 @@ pub(crate) fn report(summary: &RunSummary) -> Vec<Section> {
     sections.push(section("Lineage", 3_000, vec![record::lineage(summary)]));
     sections.push(section("Next", 3_000, next(summary)));
     sections
+}
+
+/// What a verdict says.
+pub(crate) fn judged(verdict: &Verdict) -> Vec<Section> {
+    vec![
+        section("Rules", 16_000, rules(verdict)),
+        section("Metrics", 5_000, metrics(verdict)),
+        section("By slice", 12_000, by_slice(verdict)),
+        section("Curves", 0, curves(&verdict.report)),
+    ]
 }
 
 /// A section.
@@ -72,7 +76,8 @@ fn checks_fail(summary: &RunSummary) -> bool {
     summary.checks.iter().any(|it| matches!(it.outcome, Outcome::Fail | Outcome::NotApplied))
 }
 
-fn judgement(verdict: &Verdict) -> Sentence {
+/// Who was judged by what, and how many rules hold.
+pub(crate) fn judgement(verdict: &Verdict) -> Sentence {
     let verb = match verdict.outcome {
         Outcome::Pass | Outcome::Waived | Outcome::Warn => " passes ",
         Outcome::Inconclusive => " cannot tell about ",
