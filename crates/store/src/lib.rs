@@ -8,8 +8,9 @@
 //! What this crate never does: it reads no clock except the kernel's file times (time is a `Timestamp` argument), reads
 //! no environment, prints nothing, retries no failed fsync, turns no name of a user into a path.
 //!
-//! Reading order: [`Store`], `disk`, `objects`, `runs`, `checkpoints`, `registry`, `promote`, `maintain`.
+//! Reading order: [`Store`], `disk`, `objects`, `runs`, `checkpoints`, `registry`, `promote`, `maintain`, `browse`.
 
+mod browse;
 mod checkpoints;
 mod disk;
 mod error;
@@ -28,6 +29,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use browse::{
+    Counts, ModelRow, PAGE_ROWS_MAX, Page, RunLogFile, RunOrder, RunQuery, RunRow, SnapshotRow,
+    Span, VerdictRow,
+};
 pub use checkpoints::{CheckpointRecord, LoadedCheckpoint};
 pub use disk::{move_durably, write_durably};
 pub use error::{Conflict, StoreError};

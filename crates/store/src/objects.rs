@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// Size of an object; `None` when it is not there.
-    pub(crate) fn size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let path = self.path(digest);
         match std::fs::symlink_metadata(&path) {
             Ok(found) => Ok(found.is_file().then_some(found.len())),
@@ -254,7 +254,7 @@ impl Store {
 }
 
 /// Opens an ordinary file for reading; a link is not followed out of the store.
-fn open_plain(path: &Path) -> std::io::Result<File> {
+pub(crate) fn open_plain(path: &Path) -> std::io::Result<File> {
     let flags = OFlags::NOFOLLOW.bits() as i32;
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }

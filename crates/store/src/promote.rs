@@ -421,27 +421,30 @@ pub(crate) fn history_in(
 ) -> Result<Vec<Promotion>, StoreError> {
     let mut statement = connection
         .prepare_cached("SELECT * FROM promotion WHERE model = ?1 AND alias = ?2 ORDER BY seq")?;
-    let rows = statement.query_map((model.as_str(), alias.as_str()), |row| {
-        let verdict = row.get::<_, Option<Text<Digest>>>("verdict")?;
-        let reason = row.get::<_, Option<String>>("reason")?.unwrap_or_default();
-        // The table's own rules allow no other combination.
-        let authority = match (row.get::<_, String>("kind")?.as_str(), verdict) {
-            (_, Some(digest)) => Authority::Verdict(digest.0),
-            ("rollback", None) => Authority::Rollback { reason },
-            (_, None) => Authority::Forced { reason },
-        };
-        Ok(Promotion {
-            model: model.clone(),
-            alias: alias.clone(),
-            seq: uint(row.get("seq")?),
-            from: row.get("from_version")?,
-            to: row.get("to_version")?,
-            authority,
-            actor: row.get("actor")?,
-            at: Timestamp(row.get("at")?),
-            previous: row.get::<_, Text<Digest>>("previous")?.0,
-            hash: row.get::<_, Text<Digest>>("hash")?.0,
-        })
-    })?;
+    let rows = statement.query_map((model.as_str(), alias.as_str()), promotion_of)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A whole row of `promotion`.
+pub(crate) fn promotion_of(row: &Row<'_>) -> rusqlite::Result<Promotion> {
+    let verdict = row.get::<_, Option<Text<Digest>>>("verdict")?;
+    let reason = row.get::<_, Option<String>>("reason")?.unwrap_or_default();
+    // The table's own rules allow no other combination.
+    let authority = match (row.get::<_, String>("kind")?.as_str(), verdict) {
+        (_, Some(digest)) => Authority::Verdict(digest.0),
+        ("rollback", None) => Authority::Rollback { reason },
+        (_, None) => Authority::Forced { reason },
+    };
+    Ok(Promotion {
+        model: row.get::<_, Text<Name>>("model")?.0,
+        alias: row.get::<_, Text<Name>>("alias")?.0,
+        seq: uint(row.get("seq")?),
+        from: row.get("from_version")?,
+        to: row.get("to_version")?,
+        authority,
+        actor: row.get("actor")?,
+        at: Timestamp(row.get("at")?),
+        previous: row.get::<_, Text<Digest>>("previous")?.0,
+        hash: row.get::<_, Text<Digest>>("hash")?.0,
+    })
 }

@@ -244,7 +244,7 @@ fn near(asked: &str, known: &[String]) -> Vec<String> {
     nearest(asked, known.iter().map(String::as_str)).into_iter().map(str::to_owned).collect()
 }
 
-fn version_of(model: &Name, row: &Row<'_>) -> rusqlite::Result<VersionRecord> {
+pub(crate) fn version_of(model: &Name, row: &Row<'_>) -> rusqlite::Result<VersionRecord> {
     Ok(VersionRecord {
         model: model.clone(),
         version: row.get("version")?,
@@ -255,7 +255,7 @@ fn version_of(model: &Name, row: &Row<'_>) -> rusqlite::Result<VersionRecord> {
     })
 }
 
-fn with_outputs(
+pub(crate) fn with_outputs(
     connection: &Connection,
     record: VersionRecord,
 ) -> Result<VersionRecord, StoreError> {

@@ -211,7 +211,7 @@ impl Part {
 
 impl Store {
     /// The folder of a run. Only a well-formed id becomes a path.
-    fn run_dir(&self, run: &RunId) -> Result<PathBuf, StoreError> {
+    pub(crate) fn run_dir(&self, run: &RunId) -> Result<PathBuf, StoreError> {
         if is_run_id(&run.0) {
             Ok(self.dir.join("runs").join(&run.0))
         } else {

@@ -46,7 +46,7 @@ impl RunState {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, StoreError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, StoreError> {
         [Self::Running, Self::Complete, Self::Failed, Self::Canceled]
             .into_iter()
             .find(|it| it.word() == text)

@@ -1,5 +1,6 @@
 //! Tests of the whole crate, through its public face. Here: what they share.
 
+mod browse;
 mod crash;
 mod maintain;
 mod objects;
