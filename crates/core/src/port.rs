@@ -164,6 +164,9 @@ pub trait Tables {
 
     /// Reads the labelled rows of a predictions file that [`Tables::score`] wrote as Parquet.
     fn read_scored(&self, predictions: &Path) -> Result<ScoredRows, Failure>;
+
+    /// Reads the other rows of such a file, those without a label: [`ScoredRows::label`] is NaN for each.
+    fn read_unlabeled(&self, predictions: &Path) -> Result<ScoredRows, Failure>;
 }
 
 /// Encoded rows with random access: row `i` is the same on every call, attempt and machine.

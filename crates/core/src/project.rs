@@ -26,6 +26,8 @@ pub use train::{
 
 /// Threads that may be asked for.
 pub const THREADS_MAX: u64 = 4096;
+/// Seeds that one recipe is trained with.
+pub const SEEDS_MAX: u32 = 64;
 /// Declared slices.
 pub const SLICES_MAX: usize = 256;
 
@@ -42,6 +44,9 @@ pub struct Project {
     pub checks: BTreeMap<String, CheckSetting>,
     /// How to train.
     pub train: TrainSpec,
+    /// Trainings of that spec, with `train.seed` and the seeds after it: a claim about a recipe needs more than one. The
+    /// first is the candidate. Each is a run of its own, so this is part of none's cache key.
+    pub n_seeds: u32,
     /// How to score.
     pub score: ScoreSpec,
 }
@@ -250,6 +255,8 @@ batch_size = 64
             ("hidden = [8]", "model = \"ft_transformer\"\nwidth = 100"),
             ("hidden = [8]", "model = \"ft_transformer\"\nembedding_max = 4"),
             ("hidden = [8]", "seed = -1"),
+            ("hidden = [8]", "seeds = 0"),
+            ("hidden = [8]", "seeds = 65"),
             ("hidden = [8]", "memory_max = \"lots\""),
             ("hidden = [8]", "deterministic = \"yes\""),
             ("hidden = [8]", "class_weights = \"some\""),
@@ -328,6 +335,18 @@ batch_size = 64
             (rest.no_decay.as_slice(), rest.evaluate_every),
             (&["embeddings.*".to_owned()][..], 50)
         );
+    }
+
+    /// How often a spec is trained is no part of what one training is: more seeds do not make the first one again.
+    #[test]
+    fn seeds_are_counted_beside_the_spec() {
+        let (one, five) = (
+            read(GOOD).expect("valid"),
+            read(&GOOD.replace("hidden = [8]", "hidden = [8]\nseeds = 5")),
+        );
+        let five = five.expect("valid");
+        assert_eq!((one.n_seeds, five.n_seeds), (1, 5));
+        assert_eq!(one.train, five.train);
     }
 
     /// A manifest written before there was a choice of optimizer and schedule is still read, as what it meant.

@@ -33,6 +33,7 @@ pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> 
         return Err(refusal);
     }
     let trained = lab.train(&mut session.observer(), &project, &frozen)?;
+    lab.train_seeds(&mut session.observer(), &project, &frozen)?;
     if let Some(out) = &args.out {
         super::run::copy_out(&workshop.store, &session.path(out), &trained.outputs)?;
     }

@@ -109,9 +109,10 @@ impl Project {
         let name = parse_name(document, "project.name", &raw.project.name)?;
         let datasets = datasets(document, raw.dataset, raw.split)?;
         let slices = slices(document, raw.slice)?;
+        let n_seeds = train::n_seeds(document, &raw.train)?;
         let train = train::train(document, &name, &datasets, raw.train)?;
         let score = score(document, &raw.score)?;
-        Ok(Self { name, datasets, slices, checks: raw.check, train, score })
+        Ok(Self { name, datasets, slices, checks: raw.check, train, n_seeds, score })
     }
 
     /// The dataset called `name`, or an error that lists near names.

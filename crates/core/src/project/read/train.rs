@@ -14,8 +14,8 @@ use crate::{
     Document, Failure, Name, nearest,
     project::{
         BATCH_SIZE_MAX, CheckpointPolicy, ClassWeights, DatasetSpec, DevicePolicy, EPOCHS_MAX,
-        EarlyStopping, MAX_TIME_SECONDS, NO_DECAY_MAX, Precision, Sampling, THREADS_MAX, Task,
-        TrainSpec, device::bytes,
+        EarlyStopping, MAX_TIME_SECONDS, NO_DECAY_MAX, Precision, SEEDS_MAX, Sampling, THREADS_MAX,
+        Task, TrainSpec, device::bytes,
     },
     time::parse_seconds,
 };
@@ -56,6 +56,7 @@ raw_train! {
     positive: Option<String>,
     precision: Option<Precision>,
     seed: Option<u64>,
+    seeds: Option<u32>,
     epochs: Option<u32>,
     batch_size: Option<u32>,
     accumulate: Option<u32>,
@@ -148,6 +149,13 @@ struct RawCheckpoint {
     every_seconds: Option<u64>,
     keep_last: Option<usize>,
     keep_best: Option<usize>,
+}
+
+/// `train.seeds`: how often the spec is trained.
+pub(super) fn n_seeds(document: &Document, raw: &RawTrain) -> Result<u32, Failure> {
+    let n_seeds = raw.seeds.unwrap_or(1);
+    Within(document).whole("train.seeds", u64::from(n_seeds), 1, u64::from(SEEDS_MAX))?;
+    Ok(n_seeds)
 }
 
 pub(super) fn train(
