@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, value_parser};
 use karat_core::{
     ModelRef, Name,
+    metric::{Metric, UnknownMetric},
     project::{MAX_TIME_SECONDS, THREADS_MAX},
     time::parse_seconds,
 };
@@ -92,6 +93,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Judge a candidate; the exit code is the verdict
     Gate(GateArgs),
+    /// Say how many labelled rows a comparison needs, and which rows are worth a label
+    PlanEval(PlanEvalArgs),
     /// Move an alias to a version that passed its gate
     Promote(PromoteArgs),
     /// Move an alias back to the version that held it before
@@ -226,6 +229,63 @@ pub(crate) struct GateArgs {
     /// Write the reports to DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanEvalArgs {
+    /// Gate and candidate, each optional, as for `gate`
+    #[arg(value_name = "[GATE] [CANDIDATE]", num_args = 0..=2)]
+    pub(crate) what: Vec<String>,
+    /// The difference to see: `0.5pp` (percentage points), `0.5%`, or `0.005` in the metric's own unit
+    #[arg(long, value_name = "EFFECT", value_parser = effect)]
+    pub(crate) detect: f64,
+    /// A loss to rule out, written like `--detect`
+    #[arg(long, value_name = "EFFECT", value_parser = effect)]
+    pub(crate) margin: Option<f64>,
+    /// The metric that is compared
+    #[arg(long, value_name = "METRIC", default_value = "accuracy", value_parser = metric)]
+    pub(crate) metric: Metric,
+    /// Chance of seeing the difference when it is there, instead of the gate's
+    #[arg(long, value_name = "SHARE", value_parser = power)]
+    pub(crate) power: Option<f64>,
+    /// Share of labels that are wrong, instead of what several labels a row show
+    #[arg(long, value_name = "SHARE", value_parser = label_noise)]
+    pub(crate) label_noise: Option<f64>,
+    /// Compare with this version instead of the gate's baseline
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) baseline: Option<ModelRef>,
+    /// Write the rows worth a label to FILE, as CSV: those that the two models predict differently, most different first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// A difference: `0.5pp`, `0.5%`, `0.005`.
+fn effect(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix("pp").or_else(|| text.strip_suffix('%')) {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let effect = number.trim().parse::<f64>().map(|it| it * unit);
+    effect
+        .ok()
+        .filter(|it| it.is_finite() && 0.0 < *it)
+        .ok_or_else(|| "must be above 0, like `0.5pp` (percentage points) or `0.005`".to_owned())
+}
+
+fn metric(text: &str) -> Result<Metric, String> {
+    text.parse().map_err(|error: UnknownMetric| error.to_string())
+}
+
+/// Inside [0.5, 1): below a half, tossing a coin sees more.
+fn power(text: &str) -> Result<f64, String> {
+    let power = text.parse::<f64>().ok().filter(|it| (0.5..1.0).contains(it));
+    power.ok_or_else(|| "must be at least 0.5 and below 1".to_owned())
+}
+
+/// Inside [0, 0.5): at a half, labels say nothing.
+fn label_noise(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|it| (0.0..0.5).contains(it));
+    share.ok_or_else(|| "must be at least 0 and below 0.5".to_owned())
 }
 
 #[derive(Args, Debug)]

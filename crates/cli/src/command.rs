@@ -8,6 +8,7 @@ mod init;
 mod init_files;
 mod inspect;
 mod maintain;
+mod plan_eval;
 mod promote;
 mod replay;
 mod run;
@@ -23,9 +24,11 @@ use crate::{args::Command, context::Session, signals::FirstSignal};
 /// Commands that look at the stop flag between units of work are asked to stop; the others just end.
 pub(crate) fn first_signal(command: &Command) -> FirstSignal {
     match command {
-        Command::Run(_) | Command::Train(_) | Command::Score(_) | Command::Gate(_) => {
-            FirstSignal::Asks
-        }
+        Command::Run(_)
+        | Command::Train(_)
+        | Command::Score(_)
+        | Command::Gate(_)
+        | Command::PlanEval(_) => FirstSignal::Asks,
         _ => FirstSignal::Ends,
     }
 }
@@ -41,6 +44,7 @@ pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Fail
         Command::Score(args) => score::run(session, &args),
         Command::Compare(args) => compare::run(session, &args),
         Command::Gate(args) => gate::run(session, &args),
+        Command::PlanEval(args) => plan_eval::run(session, &args),
         Command::Promote(args) => promote::promote(session, &args),
         Command::Rollback(args) => promote::rollback(session, &args),
         Command::Replay(args) => replay::run(session, &args),

@@ -266,6 +266,8 @@ impl Session {
             code: env::code_version(&workshop.root),
             host: &env::host,
             peak_memory: &env::peak_memory,
+            resident_memory: &env::resident_memory,
+            stopwatch: &env::stopwatch,
             actor: env::actor(),
         }
     }

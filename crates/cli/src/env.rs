@@ -1,7 +1,13 @@
 //! Every environment variable that is read, the clock, and what the system says of this process. Nothing else in the
 //! workspace looks at them.
 
-use std::{fs, path::Path, process::Command, time::SystemTime};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime},
+};
 
 use karat_core::{Digest, Host, Timestamp, summary::CodeVersion};
 
@@ -50,8 +56,24 @@ fn processor() -> Option<String> {
 
 /// Largest resident memory of this process so far, bytes; only Linux tells.
 pub(crate) fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    status_line("VmHWM:")
+}
+
+/// Resident memory of this process now, bytes; only Linux tells.
+pub(crate) fn resident_memory() -> Option<u64> {
+    status_line("VmRSS:")
+}
+
+/// Time since the first look; never set back.
+pub(crate) fn stopwatch() -> Duration {
+    static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+    STARTED.elapsed()
+}
+
+/// One line of `/proc/self/status`, as bytes.
+fn status_line(name: &str) -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }

@@ -1,11 +1,13 @@
 //! Step `gate`: candidate and baseline on the same rows, a verdict bound to the bytes it judged.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use karat_core::{
     Digest, Event, Exit, Failure, ModelRef, Name, Observer, Outcome, Project, Step, Verdict,
-    policy::{BaselineRef, Gate, Policy},
-    summary::CodeVersion,
+    policy::{BaselineRef, Gate, Measure, Policy},
     verdict::{Judged, Report},
 };
 use karat_gate::GateInput;
@@ -13,13 +15,34 @@ use karat_store::{Authority, Promotion, VersionRecord};
 use serde_json::json;
 
 use crate::{
-    Lab, Scored,
+    Checked, Lab, ModelManifest, Scored,
     freeze::{Frozen, to_value},
     lab::{Asked, Done},
+    measure::{self, Measured},
+    score::gate_split,
 };
 
 /// Reliability of the intervals that `compare` shows: two-sided 90 %.
 const COMPARE_RELIABILITY: f64 = 0.95;
+
+/// One candidate before one gate.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// Splits, slices, how to score.
+    pub project: &'a Project,
+    /// The file the gate stands in.
+    pub policy: &'a Policy,
+    /// Who judges.
+    pub gate: &'a Gate,
+    /// The rows it judges on are a split of these.
+    pub frozen: &'a Frozen,
+    /// What the checks said of them.
+    pub checked: &'a Checked,
+    /// Who asks to be promoted.
+    pub candidate: &'a VersionRecord,
+    /// What to compare it with.
+    pub baseline: &'a Baseline,
+}
 
 /// A decided gate.
 #[derive(Clone, Debug)]
@@ -41,89 +64,99 @@ pub enum Baseline {
     Given(VersionRecord),
 }
 
+/// A version and its predictions on the judged rows.
+struct Opponent {
+    version: VersionRecord,
+    scored: Scored,
+}
+
+impl Opponent {
+    fn label(of: Option<&Self>) -> String {
+        of.map_or_else(|| "none".to_owned(), |it| it.version.label())
+    }
+}
+
+/// Everything a gate looks at, scored on the same rows.
+struct Field {
+    candidate: Scored,
+    baseline: Option<Opponent>,
+    anchor: Option<Opponent>,
+    /// The candidate's recipe with other seeds.
+    seeds: Vec<Scored>,
+    /// The baseline's.
+    baseline_seeds: Vec<Scored>,
+}
+
 impl Lab<'_> {
-    /// Scores candidate and baseline on the gate's split, decides, and keeps the verdict.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "who judges whom, by what, on which rows: each is asked for"
-    )]
-    pub fn decide(
-        &self,
-        observer: &mut dyn Observer,
-        project: &Project,
-        policy: &Policy,
-        gate: &Gate,
-        frozen: &Frozen,
-        candidate: &VersionRecord,
-        baseline: &Baseline,
-    ) -> Result<Decided, Failure> {
+    /// Scores candidate, baseline, anchor and other seeds on the gate's split, decides, and keeps the verdict.
+    pub fn decide(&self, observer: &mut dyn Observer, case: &Case<'_>) -> Result<Decided, Failure> {
+        let Case { policy, gate, frozen, candidate, .. } = *case;
         refuse_empty(gate)?;
-        let baseline = match baseline {
-            Baseline::Given(version) => Some(version.clone()),
-            Baseline::AsDeclared => self.declared_baseline(gate, candidate)?,
-        };
-        let scored =
-            self.score(observer, project, frozen, &candidate.manifest, &candidate.label())?;
-        let base_scored = match &baseline {
-            Some(version) => {
-                let scored =
-                    self.score(observer, project, frozen, &version.manifest, &version.label());
-                Some(scored.map_err(|failure| {
-                    failure.detail(format!("{} is what the gate compares with", version.label()))
-                })?)
-            }
-            None => None,
-        };
+        refuse_other_model(gate, &candidate.model)?;
+        let project = &on_split_of(gate, case.project);
+        let case = &Case { project, ..*case };
+        let asked_for = measure::asked_of(gate);
+        let field = self.field(observer, case, &asked_for)?;
+        let scored = &field.candidate;
         let judged = Judged {
             candidate: candidate.manifest,
-            baseline: baseline.as_ref().map(|it| it.manifest),
+            baseline: field.baseline.as_ref().map(|it| it.version.manifest),
             snapshot: frozen.digest,
             rows: scored.summary.rows,
             predictions: scored.predictions,
-            baseline_predictions: base_scored.as_ref().map(|it| it.predictions),
-            anchor: None,
-            anchor_predictions: None,
+            baseline_predictions: field.baseline.as_ref().map(|it| it.scored.predictions),
+            anchor: field.anchor.as_ref().map(|it| it.version.manifest),
+            anchor_predictions: field.anchor.as_ref().map(|it| it.scored.predictions),
             policy: policy.digest,
             tool: self.tool.clone(),
+            // Filled in where it is decided: reading the whole executable takes a moment.
             binary: None,
-            code: CodeVersion::default(),
+            code: self.code.clone(),
         };
         let today: String = self.now().to_string().chars().take(10).collect();
-        let mut inputs = BTreeMap::from([
-            ("candidate".to_owned(), judged.candidate),
-            ("predictions".to_owned(), judged.predictions),
-            ("snapshot".to_owned(), judged.snapshot),
-            ("policy".to_owned(), judged.policy),
-        ]);
-        if let (Some(model), Some(predictions)) = (judged.baseline, judged.baseline_predictions) {
-            inputs.insert("baseline".to_owned(), model);
-            inputs.insert("baseline_predictions".to_owned(), predictions);
-        }
+        let standing = self.standing(&asked_for, case.checked, candidate, scored);
+        let costs = measure::costs(&asked_for, scored.cost.as_ref());
         let asked = Asked {
             step: Step::Gate,
             subject: format!("`{}` for {}", gate.name, candidate.label()),
             spec: json!({
                 "gate": to_value(gate)?,
                 "candidate": candidate.label(),
-                "baseline": baseline.as_ref().map(VersionRecord::label),
+                "baseline": field.baseline.as_ref().map(|it| it.version.label()),
+                "anchor": field.anchor.as_ref().map(|it| it.version.label()),
                 // A waiver's last day is the one thing in a verdict that time changes.
                 "today": (!gate.waivers.is_empty()).then_some(&today),
+                // What may be another answer about the same bytes.
+                "standing": spelled(&standing),
+                "costs": spelled(&costs),
             }),
-            inputs,
+            inputs: inputs(&judged, &field),
             seed: None,
             device: String::new(),
             total: None,
         };
-        let recorded = self.step(observer, asked, |_, _| {
-            let candidate_rows = self.scored_rows(&scored)?;
-            let baseline_rows = base_scored.as_ref().map(|it| self.scored_rows(it)).transpose()?;
+        let recorded = self.step(observer, asked, |_, observer| {
+            let split = gate_split(project, &frozen.located.dataset)?;
+            let (rows, device) = ((&frozen.located, split.0), &project.train.device);
+            let mut operational = self.behaviour(observer, &asked_for, rows, candidate, device)?;
+            operational.extend(standing);
+            operational.extend(costs);
+            let rows_of = |scored: &Scored| self.scored_rows(scored);
+            let all = |seeds: &[Scored]| seeds.iter().map(rows_of).collect::<Result<Vec<_>, _>>();
+            let candidate_rows = rows_of(scored)?;
+            let of = |it: &Option<Opponent>| it.as_ref().map(|it| rows_of(&it.scored)).transpose();
+            let (baseline_rows, anchor_rows) = (of(&field.baseline)?, of(&field.anchor)?);
+            let judged = Judged { binary: (self.host)().binary, ..judged };
             let input = GateInput {
                 baseline: baseline_rows.as_ref(),
+                anchor: anchor_rows.as_ref(),
                 candidate_label: candidate.label(),
-                baseline_label: baseline
-                    .as_ref()
-                    .map_or_else(|| "none".to_owned(), VersionRecord::label),
-                ..GateInput::new(&candidate_rows, judged.clone(), &today)
+                baseline_label: Opponent::label(field.baseline.as_ref()),
+                anchor_label: Opponent::label(field.anchor.as_ref()),
+                operational,
+                seeds: &all(&field.seeds)?,
+                baseline_seeds: &all(&field.baseline_seeds)?,
+                ..GateInput::new(&candidate_rows, judged, &today)
             };
             let verdict = karat_gate::decide(gate, &input, self.parallel);
             let digest = self.store.put_verdict(&verdict, self.now())?;
@@ -134,7 +167,65 @@ impl Lab<'_> {
         let digest = recorded.output("verdict.json")?;
         let verdict = self.store.verdict(&digest)?;
         observer.observe(Event::Decided(Box::new(verdict.clone())));
-        Ok(Decided { verdict, digest, scored })
+        Ok(Decided { verdict, digest, scored: field.candidate })
+    }
+
+    /// Who takes part, and their predictions.
+    fn field(
+        &self,
+        observer: &mut dyn Observer,
+        case: &Case<'_>,
+        asked_for: &BTreeSet<Measure>,
+    ) -> Result<Field, Failure> {
+        let Case { project, gate, frozen, candidate, baseline, .. } = *case;
+        let baseline = match baseline {
+            Baseline::Given(version) => Some(version.clone()),
+            Baseline::AsDeclared => self.declared_baseline(gate, candidate)?,
+        };
+        let anchor = match &gate.anchor {
+            None => None,
+            Some(anchor) => Some(self.store.version(&anchor.model, anchor.version)?),
+        };
+        let (manifest, label) = (&candidate.manifest, &candidate.label());
+        let scored = match asked_for.iter().any(|it| measure::is_cost(*it)) {
+            true => self.score_timed(observer, project, frozen, manifest, label)?,
+            false => self.score(observer, project, frozen, manifest, label)?,
+        };
+        let mut opponent = |version: Option<VersionRecord>| {
+            let Some(version) = version else { return Ok(None) };
+            let label = version.label();
+            let scored = self
+                .score(observer, project, frozen, &version.manifest, &label)
+                .map_err(|it| it.detail(format!("{label} is what the gate compares with")))?;
+            Ok::<_, Failure>(Some(Opponent { version, scored }))
+        };
+        let (baseline, anchor) = (opponent(baseline)?, opponent(anchor)?);
+        let seeds = self.score_seeds(observer, case, candidate)?;
+        let baseline_seeds = match &baseline {
+            Some(it) => self.score_seeds(observer, case, &it.version)?,
+            None => Vec::new(),
+        };
+        Ok(Field { candidate: scored, baseline, anchor, seeds, baseline_seeds })
+    }
+
+    /// Predictions of a version's recipe with its other seeds, as far as they were trained.
+    fn score_seeds(
+        &self,
+        observer: &mut dyn Observer,
+        case: &Case<'_>,
+        version: &VersionRecord,
+    ) -> Result<Vec<Scored>, Failure> {
+        if case.project.n_seeds < 2 {
+            return Ok(Vec::new());
+        }
+        let manifest = ModelManifest::open(self, &version.manifest)?;
+        let found = self.seeds_of(observer, &manifest, case.project.n_seeds)?;
+        let mut scored = Vec::with_capacity(found.len());
+        for (seed, manifest) in found {
+            let label = format!("{}'s recipe, seed {seed}", version.label());
+            scored.push(self.score(observer, case.project, case.frozen, &manifest, &label)?);
+        }
+        Ok(scored)
     }
 
     /// Both reports on the same rows, without rules and without a verdict: `karat compare`.
@@ -154,7 +245,7 @@ impl Lab<'_> {
 
     /// The version the gate compares with. A candidate that already *is* what the alias points to is judged against
     /// what the alias held before: a model compared with itself passes everything.
-    fn declared_baseline(
+    pub(crate) fn declared_baseline(
         &self,
         gate: &Gate,
         candidate: &VersionRecord,
@@ -200,9 +291,69 @@ impl Lab<'_> {
     }
 }
 
+/// Everything a verdict is made from, by name.
+fn inputs(judged: &Judged, field: &Field) -> BTreeMap<String, Digest> {
+    let mut inputs = BTreeMap::from([
+        ("candidate".to_owned(), judged.candidate),
+        ("predictions".to_owned(), judged.predictions),
+        ("snapshot".to_owned(), judged.snapshot),
+        ("policy".to_owned(), judged.policy),
+    ]);
+    let mut put = |name: &str, digest: Option<Digest>| {
+        inputs.extend(digest.map(|it| (name.to_owned(), it)));
+    };
+    put("baseline", judged.baseline);
+    put("baseline_predictions", judged.baseline_predictions);
+    put("anchor", judged.anchor);
+    put("anchor_predictions", judged.anchor_predictions);
+    for (name, seeds) in [("seed", &field.seeds), ("baseline_seed", &field.baseline_seeds)] {
+        for (nth, scored) in (1..).zip(seeds) {
+            put(&format!("{name}_{nth}_predictions"), Some(scored.predictions));
+        }
+    }
+    inputs
+}
+
+/// Measures as text: every digit of a number, or the reason.
+fn spelled(measured: &Measured) -> BTreeMap<String, String> {
+    let text = |value: &Result<f64, String>| match value {
+        Ok(value) => value.to_string(),
+        Err(reason) => reason.clone(),
+    };
+    measured.iter().map(|(measure, value)| (measure.to_string(), text(value))).collect()
+}
+
+/// The project as this gate looks at it: it may judge on a split of its own.
+pub(crate) fn on_split_of<'a>(gate: &Gate, project: &'a Project) -> Cow<'a, Project> {
+    match &gate.split {
+        Some(split) if *split != project.score.split => {
+            let mut project = project.clone();
+            project.score.split = split.clone();
+            Cow::Owned(project)
+        }
+        _ => Cow::Borrowed(project),
+    }
+}
+
+/// A gate may say which model it judges.
+pub(crate) fn refuse_other_model(gate: &Gate, model: &Name) -> Result<(), Failure> {
+    match &gate.model {
+        Some(own) if own != model => Err(Failure::new(
+            "gate-other-model",
+            Exit::Usage,
+            format!(
+                "gate `{}` judges model `{own}`, the candidate is of model `{model}`",
+                gate.name
+            ),
+        )
+        .hint(format!("`model = \"{model}\"` in `[gate.{}]` lets it judge this one", gate.name))),
+        _ => Ok(()),
+    }
+}
+
 /// A gate without rules decides nothing, and nothing is not a pass.
 pub(crate) fn refuse_empty(gate: &Gate) -> Result<(), Failure> {
-    if !gate.rules.is_empty() {
+    if 0 < gate.n_rules() {
         return Ok(());
     }
     Err(Failure::new("gate-empty", Exit::Nothing, format!("gate `{}` has no rules", gate.name))

@@ -1,6 +1,6 @@
 //! What every step is given: the two ports, the store, a clock, a stop flag. Nothing here is global.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use karat_core::{
     Digest, Event, Exit, Failure, Host, Observer, RunId, Step, Timestamp,
@@ -39,6 +39,10 @@ pub struct Lab<'a> {
     pub host: &'a (dyn Fn() -> Host + Sync),
     /// Largest resident memory of this process so far, bytes, where the system tells.
     pub peak_memory: &'a (dyn Fn() -> Option<u64> + Sync),
+    /// Resident memory of this process now, bytes, where the system tells.
+    pub resident_memory: &'a (dyn Fn() -> Option<u64> + Sync),
+    /// Time since some moment, never set back: what batches are timed with.
+    pub stopwatch: &'a (dyn Fn() -> Duration + Sync),
     /// Who acts: `user@host`, or what CI says.
     pub actor: String,
 }
@@ -253,7 +257,7 @@ impl Lab<'_> {
     }
 
     /// A damaged output is a miss, not an error; but nobody should learn of damage by the time a step takes.
-    fn pass_warnings(&self, observer: &mut dyn Observer) {
+    pub(crate) fn pass_warnings(&self, observer: &mut dyn Observer) {
         for message in self.store.take_warnings() {
             observer.observe(Event::Warned { code: "output-damaged".to_owned(), message });
         }

@@ -4,25 +4,30 @@
 //! recorded as a run under a key of what it was made from; a step whose key is known, and whose outputs are still there
 //! and unchanged, is not done again.
 //!
-//! Reading order: [`whole`], then the steps in order: [`freeze`], [`train`], [`score`], [`gate`], [`promote`], and beside them [`replay`]; how a step is
-//! recorded and cached: `lab`.
+//! Reading order: [`whole`], then the steps in order: [`freeze`], [`train`], [`seeds`], [`score`], [`gate`] with
+//! `measure`, [`promote`], and beside them [`replay`]
+//! and [`plan_eval`]; how a step is recorded and cached: `lab`.
 
 pub mod freeze;
 pub mod gate;
 mod lab;
+mod measure;
 pub mod model;
+pub mod plan_eval;
 pub mod promote;
 pub mod replay;
 pub mod score;
+pub mod seeds;
 pub mod train;
 pub mod whole;
 
 pub use freeze::{Checked, Frozen, pointer_file};
-pub use gate::{Baseline, Decided, exit_of, pick_gate};
+pub use gate::{Baseline, Case, Decided, exit_of, pick_gate};
 pub use lab::Lab;
 pub use model::ModelManifest;
+pub use plan_eval::{EvalPlan, PlanOptions};
 pub use promote::CHAMPION;
 pub use replay::{ReplayOptions, Replayed};
-pub use score::{ScoreOptions, Scored, quarantine_of};
+pub use score::{ScoreCost, ScoreOptions, Scored, quarantine_of};
 pub use train::Trained;
 pub use whole::{AfterPass, Whole};

@@ -29,7 +29,7 @@ mod compare;
 mod record;
 
 use compare::{Weights, columns, compare_updates, compare_weights};
-use record::Recorded;
+pub(crate) use record::Recorded;
 
 /// Version of the form of [`Replay`].
 const REPLAY_VERSION: u32 = 1;

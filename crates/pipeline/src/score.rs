@@ -12,16 +12,23 @@ use karat_core::{
     thousands,
 };
 use karat_store::Staged;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Lab, ModelManifest,
     freeze::{Frozen, to_value},
-    lab::{Asked, Done, Undone, progress},
+    lab::{Asked, Done, Recorded, Undone, progress},
 };
+
+mod cost;
+
+use cost::Meter;
+pub use cost::ScoreCost;
 
 /// Rows that could not be scored.
 const QUARANTINE: &str = "quarantine.jsonl";
+/// Name under which a scoring's metrics keep what it took.
+const COST: &str = "cost";
 
 /// Predictions in the store.
 #[derive(Clone, Debug)]
@@ -32,6 +39,8 @@ pub struct Scored {
     pub summary: ScoreSummary,
     /// All outputs by name.
     pub outputs: BTreeMap<String, Digest>,
+    /// What it took when it was done; absent in records older than this field.
+    pub cost: Option<ScoreCost>,
 }
 
 impl Lab<'_> {
@@ -44,9 +53,44 @@ impl Lab<'_> {
         manifest_digest: &Digest,
         label: &str,
     ) -> Result<Scored, Failure> {
-        let manifest = ModelManifest::open(self, manifest_digest)?;
+        let asked = self.score_asked(project, frozen, manifest_digest, label)?;
+        let recorded = self.step(observer, asked, |_, observer| {
+            self.score_now(observer, project, frozen, manifest_digest)
+        })?;
+        self.scored(recorded)
+    }
+
+    /// As [`Lab::score`], with what it took on record for batches of the size that is used today. Times of other batches,
+    /// or none, are no answer: then it is done again.
+    pub(crate) fn score_timed(
+        &self,
+        observer: &mut dyn Observer,
+        project: &Project,
+        frozen: &Frozen,
+        manifest_digest: &Digest,
+        label: &str,
+    ) -> Result<Scored, Failure> {
+        let scored = self.score(observer, project, frozen, manifest_digest, label)?;
+        if scored.cost.as_ref().is_some_and(|it| it.batch_size == project.score.batch_size) {
+            return Ok(scored);
+        }
+        let asked = self.score_asked(project, frozen, manifest_digest, label)?;
+        let recorded = self.perform(observer, asked, |_, observer| {
+            self.score_now(observer, project, frozen, manifest_digest)
+        })?;
+        observer.observe(recorded.finished(Step::Score, recorded.summary()));
+        self.scored(recorded)
+    }
+
+    fn score_asked(
+        &self,
+        project: &Project,
+        frozen: &Frozen,
+        manifest_digest: &Digest,
+        label: &str,
+    ) -> Result<Asked, Failure> {
         let split = gate_split(project, &frozen.located.dataset)?;
-        let asked = Asked {
+        Ok(Asked {
             step: Step::Score,
             subject: format!(
                 "split `{}` of {} with {label}",
@@ -65,53 +109,75 @@ impl Lab<'_> {
             seed: None,
             device: self.engine.device_class(&project.train.device)?,
             total: None,
-        };
-        let recorded = self.step(observer, asked, |_, observer| {
-            let staged = self.store.staging("predictions.parquet")?;
-            let quarantine = self.store.staging(QUARANTINE)?;
-            let weights = self.store.read(&manifest.weights)?;
-            let request = ScoreRequest {
-                split: Some(split),
-                slices: project.slices.iter().collect(),
-                batch_size: project.score.batch_size as usize,
-                out: staged.path(),
-                quarantine: quarantine.path(),
-                quarantine_max: project.score.quarantine_max,
-                metadata: vec![
-                    ("karat.model".to_owned(), manifest_digest.to_string()),
-                    ("karat.snapshot".to_owned(), frozen.digest.to_string()),
-                    ("karat.tool".to_owned(), self.tool.clone()),
-                ],
-            };
-            // The schema of *today's* files reads the rows; the plan of the model turns them into numbers.
-            let located = &frozen.located;
-            let device = &project.train.device;
-            let summary =
-                match self.stream(observer, located, &manifest, &weights, &request, device) {
-                    Ok(summary) => summary,
-                    Err(failure) => return Err(self.keep_quarantine(failure, quarantine)),
-                };
-            if summary.n_rows == 0 {
-                return Err(Failure::new(
-                    "split-empty",
-                    Exit::Nothing,
-                    format!("split `{}` of {} has no rows", split.0, located.snapshot.label()),
-                )
-                .into());
-            }
-            let mut outputs = BTreeMap::new();
-            outputs.insert("predictions.parquet".to_owned(), self.store.publish(staged)?);
-            if 0 < summary.n_quarantined {
-                outputs.insert(QUARANTINE.to_owned(), self.store.publish(quarantine)?);
-            }
-            outputs.insert("score.json".to_owned(), self.put_json(&summary)?);
-            Ok(Done { outputs, metrics: to_value(&summary)?, summary: describe(&summary) })
-        })?;
+        })
+    }
+
+    fn scored(&self, recorded: Recorded) -> Result<Scored, Failure> {
+        let cost = recorded.metrics.get(COST).cloned();
         Ok(Scored {
             predictions: recorded.output("predictions.parquet")?,
             summary: self.read_json(&recorded.output("score.json")?, "score summary")?,
             outputs: recorded.outputs,
+            cost: cost.and_then(|it| serde_json::from_value(it).ok()),
         })
+    }
+
+    fn score_now(
+        &self,
+        observer: &mut dyn Observer,
+        project: &Project,
+        frozen: &Frozen,
+        manifest_digest: &Digest,
+    ) -> Result<Done, Undone> {
+        let manifest = ModelManifest::open(self, manifest_digest)?;
+        let split = gate_split(project, &frozen.located.dataset)?;
+        let staged = self.store.staging("predictions.parquet")?;
+        let quarantine = self.store.staging(QUARANTINE)?;
+        let weights = self.store.read(&manifest.weights)?;
+        let request = ScoreRequest {
+            split: Some(split),
+            slices: project.slices.iter().collect(),
+            batch_size: project.score.batch_size as usize,
+            out: staged.path(),
+            quarantine: quarantine.path(),
+            quarantine_max: project.score.quarantine_max,
+            metadata: vec![
+                ("karat.model".to_owned(), manifest_digest.to_string()),
+                ("karat.snapshot".to_owned(), frozen.digest.to_string()),
+                ("karat.tool".to_owned(), self.tool.clone()),
+            ],
+        };
+        // The schema of *today's* files reads the rows; the plan of the model turns them into numbers.
+        let located = &frozen.located;
+        let device = &project.train.device;
+        let began = (self.stopwatch)();
+        let streamed = self.stream(observer, located, &manifest, &weights, &request, device);
+        let (summary, meter) = match streamed {
+            Ok(streamed) => streamed,
+            Err(failure) => return Err(self.keep_quarantine(failure, quarantine)),
+        };
+        let took = (self.stopwatch)().saturating_sub(began);
+        if summary.n_rows == 0 {
+            return Err(Failure::new(
+                "split-empty",
+                Exit::Nothing,
+                format!("split `{}` of {} has no rows", split.0, located.snapshot.label()),
+            )
+            .into());
+        }
+        let mut outputs = BTreeMap::new();
+        outputs.insert("predictions.parquet".to_owned(), self.store.publish(staged)?);
+        if 0 < summary.n_quarantined {
+            outputs.insert(QUARANTINE.to_owned(), self.store.publish(quarantine)?);
+        }
+        outputs.insert("score.json".to_owned(), self.put_json(&summary)?);
+        // Beside the outputs, not among them: times are never the same twice, and digests must be.
+        let cost = meter.cost(summary.n_rows, took, project.score.batch_size, weights.len());
+        let mut metrics = to_value(&summary)?;
+        if let Value::Object(map) = &mut metrics {
+            map.insert(COST.to_owned(), to_value(&cost)?);
+        }
+        Ok(Done { outputs, metrics, summary: describe(&summary) })
     }
 
     /// The rows that made scoring fail are what a person asks for next: they stay, named by the failed run.
@@ -204,7 +270,7 @@ impl Lab<'_> {
                 "quarantine-exceeded" => lying_in(failure, &quarantine),
                 _ => failure,
             })
-            .and_then(|summary| {
+            .and_then(|(summary, _)| {
                 karat_store::move_durably(&scratch, out)?;
                 Ok(summary)
             });
@@ -231,16 +297,24 @@ impl Lab<'_> {
         weights: &[u8],
         request: &ScoreRequest<'_>,
         device: &str,
-    ) -> Result<ScoreSummary, Failure> {
+    ) -> Result<(ScoreSummary, Meter), Failure> {
         let mut scoring = self.engine.open(&manifest.spec, &manifest.plan, weights, device)?;
-        self.tables.score(
+        let mut meter = Meter::default();
+        let (stopwatch, resident) = (self.stopwatch, self.resident_memory);
+        let summary = self.tables.score(
             located,
             &manifest.plan,
             request,
-            &mut |batch| scoring.score(batch),
+            &mut |batch| {
+                let began = stopwatch();
+                let scores = scoring.score(batch)?;
+                meter.batch(stopwatch().saturating_sub(began), resident());
+                Ok(scores)
+            },
             &mut progress(observer, Step::Score),
             self.stop,
-        )
+        )?;
+        Ok((summary, meter))
     }
 }
 

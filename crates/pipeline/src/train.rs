@@ -145,7 +145,7 @@ impl Lab<'_> {
         Ok(self.train_asked(project, frozen)?.spec)
     }
 
-    fn train_now(
+    pub(crate) fn train_now(
         &self,
         handle: &RunHandle,
         observer: &mut dyn Observer,

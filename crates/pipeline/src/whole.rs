@@ -16,7 +16,7 @@ use karat_store::Authority;
 use crate::{
     Lab,
     freeze::{Checked, Frozen},
-    gate::{Baseline, exit_of, refuse_empty},
+    gate::{Baseline, Case, exit_of, on_split_of, refuse_empty, refuse_other_model},
     lab::{Asked, Done},
     promote::CHAMPION,
     score::gate_split,
@@ -60,7 +60,8 @@ impl Lab<'_> {
         let dataset = project.dataset(&project.train.dataset)?;
         // What can be known to fail is refused before an hour of training.
         refuse_empty(gate)?;
-        gate_split(project, dataset)?;
+        refuse_other_model(gate, &project.train.name)?;
+        gate_split(&on_split_of(gate, project), dataset)?;
         let frozen = self.freeze(observer, dataset, schema)?;
         let checked = self.check(observer, project, &frozen)?;
         let mut summary = self.summary(project, &frozen, &checked);
@@ -76,6 +77,7 @@ impl Lab<'_> {
         }
 
         let trained = self.train(observer, project, &frozen)?;
+        self.train_seeds(observer, project, &frozen)?;
         let mut outputs = trained.outputs.clone();
         summary.train = Some(trained.summary.clone());
 
@@ -84,15 +86,16 @@ impl Lab<'_> {
             .map_err(|error| Failure::new("internal", Exit::Run, format!("{error}")))?;
         // What the alias was *before* judging: if anybody moves it meanwhile, the swap below fails.
         let before = self.store.alias(&project.train.name, &champion)?;
-        let decided = self.decide(
-            observer,
+        let case = Case {
             project,
             policy,
             gate,
-            &frozen,
-            &trained.version,
-            &Baseline::AsDeclared,
-        )?;
+            frozen: &frozen,
+            checked: &checked,
+            candidate: &trained.version,
+            baseline: &Baseline::AsDeclared,
+        };
+        let decided = self.decide(observer, &case)?;
         outputs.extend(decided.scored.outputs);
         outputs.insert("verdict.json".to_owned(), decided.digest);
 

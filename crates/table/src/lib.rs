@@ -48,7 +48,10 @@ use karat_core::{
 
 pub use fit::{CLASSES_MAX, suggested_task};
 
-use crate::snapshot::{Order, Verified};
+use crate::{
+    scored::Wanted,
+    snapshot::{Order, Verified},
+};
 
 /// Tables over files, through Arrow.
 #[derive(Debug)]
@@ -163,6 +166,10 @@ impl Tables for ArrowTables {
     }
 
     fn read_scored(&self, predictions: &Path) -> Result<ScoredRows, Failure> {
-        scored::read_scored(predictions)
+        scored::read_scored(predictions, Wanted::Labeled)
+    }
+
+    fn read_unlabeled(&self, predictions: &Path) -> Result<ScoredRows, Failure> {
+        scored::read_scored(predictions, Wanted::Unlabeled)
     }
 }

@@ -1,4 +1,4 @@
-//! Reading predictions back: the labelled rows, in memory, as the gate wants them.
+//! Reading predictions back: the labelled rows, in memory, as the gate wants them; or those that have no label yet.
 //!
 //! What the columns mean stands in the file's footer, where `crate::score` put it.
 //!
@@ -22,8 +22,17 @@ use crate::{
     text::{shown, value_text, write_value},
 };
 
-/// The labelled rows of a predictions file.
-pub(crate) fn read_scored(path: &Path) -> Result<ScoredRows, Failure> {
+/// Which rows of a predictions file are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Those with a label: what is judged.
+    Labeled,
+    /// Those without: what could be labelled.
+    Unlabeled,
+}
+
+/// The labelled rows of a predictions file, or the others.
+pub(crate) fn read_scored(path: &Path, wanted: Wanted) -> Result<ScoredRows, Failure> {
     let refuse =
         |reason: String| ScoreError::NotPredictions { file: path.display().to_string(), reason };
     let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
@@ -46,7 +55,7 @@ pub(crate) fn read_scored(path: &Path) -> Result<ScoredRows, Failure> {
     let reader =
         builder.with_batch_size(READ_ROWS).build().map_err(|error| refuse(error.to_string()))?;
     for batch in reader {
-        rows.add(&batch.map_err(|error| refuse(error.to_string()))?)?;
+        rows.add(&batch.map_err(|error| refuse(error.to_string()))?, wanted)?;
     }
     Ok(rows.finish(meant))
 }
@@ -193,7 +202,7 @@ impl Collected {
         })
     }
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+    fn add(&mut self, batch: &RecordBatch, wanted: Wanted) -> Result<(), Failure> {
         let canonical = |array: &ArrayRef| -> Result<ArrayRef, Failure> {
             declared_type(array.data_type())
                 .and_then(|ty| cast(array, ty, false))
@@ -201,15 +210,23 @@ impl Collected {
                 .ok_or_else(|| internal(format_args!("a prediction of type {}", array.data_type())))
         };
         let is_labeled = present(&canonical(batch.column(self.label))?);
-        let batch = filter_record_batch(batch, &BooleanArray::new(is_labeled, None))
+        let is_wanted = match wanted {
+            Wanted::Labeled => is_labeled,
+            Wanted::Unlabeled => !&is_labeled,
+        };
+        let batch = filter_record_batch(batch, &BooleanArray::new(is_wanted, None))
             .map_err(|error| internal(format_args!("predictions: {error}")))?;
         let n = batch.num_rows();
 
         let label = canonical(batch.column(self.label))?;
         let labels = self.labels.get_or_insert_with(|| Labels::new(label.data_type(), &self.plan));
         let from = self.label_values.len();
-        labels.append(&label, &mut self.label_values);
-        if let Labels::Class(_) = labels
+        match wanted {
+            Wanted::Labeled => labels.append(&label, &mut self.label_values),
+            Wanted::Unlabeled => self.label_values.resize(from + n, f32::NAN),
+        }
+        if wanted == Wanted::Labeled
+            && let Labels::Class(_) = labels
             && let Some(row) = self.label_values[from..]
                 .iter()
                 .position(|it| it.to_bits() == CLASS_UNKNOWN.to_bits())

@@ -49,6 +49,8 @@ impl Calls {
 pub struct MemoryTables {
     /// Changes the snapshot's digest, as changed bytes would.
     pub content: AtomicU64,
+    /// Rows without a label beside the others; they get the scores of the first ones.
+    pub n_unlabeled: AtomicU64,
     /// Whether scoring ends with more bad rows than allowed.
     pub refuses_rows: AtomicBool,
     /// What was asked; `snapshot` is not listed, because every pass asks it.
@@ -258,6 +260,14 @@ impl Tables for MemoryTables {
             votes: None,
             names: Vec::new(),
         })
+    }
+
+    fn read_unlabeled(&self, predictions: &Path) -> Result<ScoredRows, Failure> {
+        let mut rows = self.read_scored(predictions)?;
+        let n_unlabeled = usize::try_from(self.n_unlabeled.load(Ordering::Relaxed)).unwrap_or(0);
+        rows.label = vec![f32::NAN; n_unlabeled];
+        rows.score.truncate(n_unlabeled);
+        Ok(rows)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `karat gate`: decide; the exit code is the verdict.
 
 use karat_core::{Exit, Failure, ModelRef, Name, ParseNameError};
-use karat_pipeline::{Baseline, Checked, exit_of, pick_gate};
+use karat_pipeline::{Baseline, Case, exit_of, pick_gate};
 
 use crate::{args::GateArgs, context::Session, render::summary};
 
@@ -24,11 +24,13 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     let dataset = project.dataset(&project.train.dataset)?;
     let mut observer = session.observer();
     let frozen = lab.freeze(&mut observer, dataset, schema)?;
-    let checked: Checked = lab.check(&mut observer, &project, &frozen)?;
-    let decided =
-        lab.decide(&mut observer, &project, &policy, gate, &frozen, &candidate, &baseline)?;
+    let checked = &lab.check(&mut observer, &project, &frozen)?;
+    let (candidate, baseline) = (&candidate, &baseline);
+    let (project, policy, frozen) = (&project, &policy, &frozen);
+    let case = Case { project, policy, gate, frozen, checked, candidate, baseline };
+    let decided = lab.decide(&mut observer, &case)?;
     let exit = exit_of(&decided.verdict);
-    let mut report = lab.summary(&project, &frozen, &checked);
+    let mut report = lab.summary(project, frozen, checked);
     report.verdict = Some(decided.verdict);
     report.verdict_digest = Some(decided.digest);
     let mut at = None;
@@ -56,7 +58,7 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
 }
 
 /// A word with `@` is a candidate, one without is a gate; at most one of each.
-fn parse(what: &[String]) -> Result<(Option<Name>, Option<ModelRef>), Failure> {
+pub(super) fn parse(what: &[String]) -> Result<(Option<Name>, Option<ModelRef>), Failure> {
     let refuse = |message: String| {
         Failure::new("reference-invalid", Exit::Usage, message)
             .hint("`karat gate release flights@3`: a gate, then a candidate; both may be left out")

@@ -14,12 +14,12 @@ use super::ReplayOptions;
 use crate::{Lab, ModelManifest, freeze::to_value, lab::Asked, train::read_log};
 
 /// A training as recorded: all that is needed to do it again, and what it gave.
-pub(super) struct Recorded<'a> {
+pub(crate) struct Recorded<'a> {
     pub(super) run: &'a RunRecord,
     /// `flights@1`, or what the run says it worked on.
     pub(super) subject: String,
     pub(super) spec: TrainSpec,
-    pub(super) located: Located,
+    pub(crate) located: Located,
     pub(super) manifest: ModelManifest,
     pub(super) manifest_digest: Digest,
     /// `model.safetensors`.
@@ -36,7 +36,7 @@ struct Spec {
 
 impl<'a> Recorded<'a> {
     /// Reads the record of `run`, or says why it cannot be replayed here.
-    pub(super) fn open(
+    pub(crate) fn open(
         lab: &Lab<'_>,
         run: &'a RunRecord,
         options: &ReplayOptions,

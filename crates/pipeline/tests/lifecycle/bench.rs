@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use karat_core::{
@@ -60,6 +61,7 @@ pub(crate) struct Bench {
     pub(crate) policy: String,
     pub(crate) tool: String,
     pub(crate) clock: Box<dyn Fn() -> Timestamp + Sync>,
+    pub(crate) stopwatch: Box<dyn Fn() -> Duration + Sync>,
 }
 
 /// Failures are injected, so nothing here needs a disk that survives the power; without one, a sweep takes seconds.
@@ -82,6 +84,7 @@ impl Bench {
             policy: POLICY.to_owned(),
             tool: "karat test".to_owned(),
             clock: Box::new(noon),
+            stopwatch: ticking(),
         }
     }
 
@@ -123,6 +126,8 @@ impl Bench {
             code: CodeVersion::default(),
             host: &Host::default,
             peak_memory: &|| Some(123 << 20),
+            resident_memory: &|| Some(64 << 20),
+            stopwatch: &*self.stopwatch,
             actor: "tester".to_owned(),
         }
     }
@@ -186,6 +191,12 @@ impl Pass {
         }
         found
     }
+}
+
+/// A quarter of a second passes between two looks.
+fn ticking() -> Box<dyn Fn() -> Duration + Sync> {
+    let looks = AtomicU32::new(0);
+    Box::new(move || Duration::from_millis(250) * looks.fetch_add(1, Ordering::SeqCst))
 }
 
 fn noon() -> Timestamp {

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use karat_core::{Exit, Step};
+use karat_core::{Exit, Schema, Step, policy::Gate, port::NeverStop};
+use karat_pipeline::{AfterPass, pick_gate};
 
-use crate::bench::{Bench, Pass, lasting, rot, version};
+use crate::bench::{Bench, Pass, Seen, lasting, name, rot, version};
 
 fn done_again(pass: &Pass) -> Vec<Step> {
     pass.cached().into_iter().filter(|(_, is_cached)| !is_cached).map(|(step, _)| step).collect()
@@ -22,7 +23,7 @@ fn a_second_pass_does_nothing_again_and_says_the_same() {
             n_rendered += 1;
             vec![("report.md", "a page".to_owned())]
         };
-        bench.lab(&store, &karat_core::port::NeverStop).keep_reports(summary, render)
+        bench.lab(&store, &NeverStop).keep_reports(summary, render)
     };
     let files = keep(&first.summary).expect("kept");
     let _ = bench.tables.calls.take();
@@ -168,6 +169,33 @@ fn what_cannot_work_is_refused_before_any_work() {
     let failure = bench.pass(&store, "").failed();
     assert_eq!((failure.code.as_str(), failure.exit), ("gate-empty", Exit::Nothing));
     assert_eq!(bench.tables.calls.take(), [""; 0]);
+}
+
+/// A gate may name its model and a split of its own.
+#[test]
+fn a_gate_judges_the_model_and_the_split_that_it_names() {
+    let bench = Bench::new();
+    let store = bench.store();
+    let (project, mut policy) = (Bench::project("score.split=train"), bench.policy());
+    let lab = bench.lab(&store, &NeverStop);
+    let mut pass = |set: &dyn Fn(&mut Gate)| {
+        policy.gates.values_mut().for_each(set);
+        let gate = pick_gate(&policy, None).expect("one gate");
+        let after = AfterPass::Leave;
+        lab.run(&mut Seen::default(), &project, Schema::default(), &policy, gate, after)
+    };
+    let failure = pass(&|gate| gate.model = Some(name("other"))).expect_err("of model fake");
+    assert_eq!((failure.code.as_str(), failure.exit), ("gate-other-model", Exit::Usage));
+    assert_eq!(bench.tables.calls.take(), [""; 0], "refused before any work");
+    let failure = pass(&|gate| {
+        gate.model = Some(name("fake"));
+        gate.split = Some(name("holdoot"));
+    });
+    assert_eq!(failure.expect_err("no such split").code.as_str(), "split-unknown");
+    pass(&|gate| gate.split = Some(name("holdout"))).expect("judged");
+    let run = store.runs(100).expect("readable").into_iter().find(|it| it.step == Step::Score);
+    let subject = run.expect("scored").subject;
+    assert!(subject.starts_with("split `holdout`"), "{subject}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod cache;
 mod crash;
 mod limit;
 mod meddled;
+mod plan_eval;
 mod promotion;
 mod replay;
 mod resume;
+mod seeds;

@@ -173,6 +173,8 @@ fn three_classes_have_a_score_each_and_a_prediction() {
     let rows = desk.tables().read_scored(&desk.path("out.parquet")).expect("predictions");
     assert_eq!((rows.n_rows(), rows.n_outputs(), rows.score.len()), (3, 3, 9));
     assert_eq!(rows.label, [2.0, 0.0, 1.0]);
+    let rest = desk.tables().read_unlabeled(&desk.path("out.parquet")).expect("predictions");
+    assert_eq!((rest.n_rows(), &rest.score[..]), (1, &[0.2, 0.5, 0.3][..]));
 }
 
 #[test]
@@ -187,6 +189,9 @@ fn values_come_back_in_their_own_unit() {
     let rows = desk.tables().read_scored(&desk.path("out.parquet")).expect("predictions");
     assert_eq!((rows.task, &rows.label[..]), (Task::Regression, &[10.0, 30.0, 20.5][..]));
     assert!(rows.slices.is_empty() && rows.group.is_none());
+    let rest = desk.tables().read_unlabeled(&desk.path("out.parquet")).expect("predictions");
+    assert_eq!((rest.names.as_slice(), rest.score.len()), (&["4".to_owned()][..], 1));
+    assert!(rest.label.iter().all(|it| it.is_nan()) && rest.n_rows() == 1);
 }
 
 #[test]
