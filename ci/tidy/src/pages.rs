@@ -228,9 +228,21 @@ fn commands(tree: &Tree) -> BTreeSet<String> {
         })
         .map(|line| {
             let end = line.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(line.len());
-            line[..end].to_ascii_lowercase()
+            kebab(&line[..end])
         })
         .collect()
+}
+
+/// `PlanEval` as it is typed: `plan-eval`.
+fn kebab(variant: &str) -> String {
+    let mut word = String::new();
+    for c in variant.chars() {
+        if c.is_ascii_uppercase() && !word.is_empty() {
+            word.push('-');
+        }
+        word.push(c.to_ascii_lowercase());
+    }
+    word
 }
 
 /// Cells of every row of the tables whose header begins with `header`, with where the row begins.
