@@ -41,7 +41,9 @@ fn folder() -> Sandbox {
 }
 
 fn quick(sandbox: &Sandbox) {
-    sandbox.edit("karat.toml", "hidden = [128, 64]", "hidden = [16]");
+    // For images alone `init` proposes a convolutional network.
+    let small = "preset = \"cnn\"\nfilters = [8, 16]\nhidden = [16]\n#";
+    sandbox.edit("karat.toml", "preset = \"cnn\"", small);
     sandbox.edit("karat.toml", "epochs = 30", "epochs = 10\nlearning_rate = 0.01");
 }
 

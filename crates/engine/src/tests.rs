@@ -111,6 +111,16 @@ fn regression() -> FeaturePlan {
     plan(LabelPlan::Regression { column: "price".to_owned(), mean: 100.0, std: 20.0 })
 }
 
+/// The same rows as pictures, grey, [`SIDE`] × [`SIDE`].
+fn as_pictures(plan: FeaturePlan) -> FeaturePlan {
+    let (column, mean, std) = ("picture".to_owned(), vec![0.5], vec![0.25]);
+    let image = ImagePlan { column, channels: 1, height: SIDE, width: SIDE, mean, std };
+    FeaturePlan { features: Vec::new(), image: Some(image), ..plan }
+}
+
+/// Pixels of a picture, high and wide.
+const SIDE: u32 = 6;
+
 /// What decides the label: an exclusive or with a shift by category, which no linear model can draw.
 fn truth(a: f32, b: f32, slot: u32) -> f32 {
     if (a < 0.0) == (b < 0.0) { 1.0 } else { -1.0 + 0.2 * slot as f32 }
@@ -132,15 +142,26 @@ impl EncodedRows for Rows {
     }
 
     fn fetch(&mut self, rows: &[u64], into: &mut Batch) -> Result<(), Failure> {
-        *into = Batch::new(2, 1);
+        *into = match &self.plan.image {
+            None => Batch::new(2, 1),
+            Some(image) => Batch { n_pixels: image.shape().n_bytes(), ..Batch::default() },
+        };
         into.n_rows = rows.len();
         let stream = Stream::new(1, Purpose::Permute, self.name);
         for row in rows {
             let unit = |i| 2.0 * stream.uniform(i, 0, *row) - 1.0;
             let (a, b, slot) = (unit(0), unit(1), stream.bits(2, 0, *row) % 5);
-            into.numeric.extend([a, b]);
-            into.categorical.push(slot);
             let value = truth(a, b, slot);
+            if self.plan.image.is_none() {
+                into.numeric.extend([a, b]);
+                into.categorical.push(slot);
+            }
+            // Noise, and a bright line that lies or stands.
+            into.pixels.extend((0..into.n_pixels as u32).map(|pixel| {
+                let along = if 0.0 < value { pixel / SIDE } else { pixel % SIDE };
+                let noise = (stream.bits(8 + pixel, 0, *row) % 128) as u8;
+                if along == slot { noise + 127 } else { noise }
+            }));
             into.label.push(match &self.plan.label {
                 _ if self.poison == Some(*row) => f32::NAN,
                 LabelPlan::Binary { .. } => f32::from(u8::from(0.0 < value)),
@@ -476,9 +497,7 @@ fn what_cannot_be_trained_is_refused() {
     let mut tokens = spec();
     tokens.model =
         ModelSpec::FtTransformer { width: 8, blocks: 1, heads: 2, expansion: 2, dropout: 0.0 };
-    let mut pictures = binary();
-    let (column, mean, std) = ("picture".to_owned(), vec![0.0], vec![1.0]);
-    pictures.image = Some(ImagePlan { column, channels: 1, height: 2, width: 2, mean, std });
+    let pictures = as_pictures(binary());
     let failure =
         BurnEngine.train(&tokens, &pictures, None, &mut Io::new(&plan)).expect_err("no images");
     assert_eq!(failure.code.as_str(), "image-unread");

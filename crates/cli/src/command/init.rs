@@ -56,6 +56,7 @@ pub(crate) fn run(session: &Session, args: &InitArgs) -> Result<Exit, Failure> {
         time: schema.names(Role::Time).next().map(str::to_owned),
         slices: slice_names(slices(&schema, &profile)),
         has_key: schema.keys().next().is_some() || schema.names(Role::Group).next().is_some(),
+        is_images: schema.image().is_some() && schema.features().count() == 1,
         label_mean: counted.and_then(|it| it.mean),
     };
     write_or_keep(session, &project.join(&schema_file), &with_header(&schema))?;

@@ -16,6 +16,8 @@ pub(crate) struct Found {
     /// Name and column of each family of slices.
     pub(crate) slices: Vec<(String, String)>,
     pub(crate) has_key: bool,
+    /// The features are one column of images and nothing else.
+    pub(crate) is_images: bool,
     pub(crate) label_mean: Option<f64>,
 }
 
@@ -38,7 +40,14 @@ pub(crate) fn project_toml(found: &Found) -> String {
     let batch = match found.n_rows {
         0..2_000 => 32,
         2_000..50_000 => 128,
+        _ if found.is_images => 128,
         _ => 1024,
+    };
+    let model = if found.is_images {
+        "preset = \"cnn\"                         # or \"resnet\", \"mlp\"; says what is not said here"
+    } else {
+        "preset = \"mlp\"                         # or \"linear\", \"resmlp\", \"ft_transformer\"; says what is not said here\n\
+         hidden = [128, 64]"
     };
     let epochs = if found.n_rows < 20_000 { 30 } else { 5 };
     let by = if found.has_key {
@@ -99,8 +108,7 @@ holdout = {{ hash = [80, 100] }}        # the gate looks at these, training neve
 {slices}
 [train]
 dataset = "{name}"
-preset = "mlp"                         # or "linear", "resmlp", "ft_transformer"; says what is not said here
-hidden = [128, 64]
+{model}
 {task}seed = 7
 epochs = {epochs}
 batch_size = {batch}

@@ -12,15 +12,16 @@ use karat_core::{
 use karat_kernels::{dropout, philox::Draw};
 use karat_models::parameter;
 
-use super::{Io, N_TRAIN, binary, complete, eval_batch, fingerprint, scores, spec, train};
+use super::{
+    Io, N_TRAIN, as_pictures, binary, complete, eval_batch, fingerprint, scores, spec, train,
+};
 use crate::{
     BurnEngine, Order,
     device::{DeviceName, Opened},
     network,
 };
 
-/// Every architecture that reads these rows, small; those for images are held to the same in `kernels` and `models`. The
-/// `match` is here so that a new one cannot be forgotten.
+/// Every architecture, small. The `match` is here so that a new one cannot be forgotten.
 fn families() -> Vec<(&'static str, ModelSpec)> {
     let name = |spec: &ModelSpec| match spec {
         ModelSpec::Linear => "linear",
@@ -35,9 +36,19 @@ fn families() -> Vec<(&'static str, ModelSpec)> {
         ModelSpec::Mlp { hidden: vec![16, 8], embedding_max: 4, dropout: 0.1 },
         ModelSpec::ResMlp { width: 8, blocks: 2, expansion: 2, embedding_max: 4, dropout: 0.1 },
         ModelSpec::FtTransformer { width: 8, blocks: 2, heads: 2, expansion: 2, dropout: 0.1 },
+        ModelSpec::Cnn { filters: vec![8, 9], hidden: vec![10], dropout: 0.1 },
+        ModelSpec::ResNet { filters: vec![8, 12] },
     ]
     .map(|spec| (name(&spec), spec))
     .into()
+}
+
+/// `plan`, or what an architecture for images reads instead.
+fn read_by(model: &ModelSpec, plan: FeaturePlan) -> FeaturePlan {
+    match model {
+        ModelSpec::Cnn { .. } | ModelSpec::ResNet { .. } => as_pictures(plan),
+        _ => plan,
+    }
 }
 
 fn of_family(model: &ModelSpec) -> TrainSpec {
@@ -91,15 +102,17 @@ fn r0_dropout_masks_are_the_golden_ones_on_every_device_and_thread_count() {
 
 #[test]
 fn r0_initial_weights_are_the_golden_ones_on_every_device_and_thread_count() {
-    let plan = binary();
     let golden: Vec<(&str, &str)> = vec![
         ("linear", "b4384de9"),
         ("mlp", "6a57f363"),
         ("resmlp", "38c9f54d"),
         ("ft_transformer", "4d66d2f0"),
+        ("cnn", "6a1cef32"),
+        ("resnet", "bb178f38"),
     ];
     let mut found = Vec::new();
     for (family, model) in families() {
+        let plan = read_by(&model, binary());
         let config = network::config(&of_family(&model), &plan).expect("reads rows");
         let mut digests = Vec::new();
         for (_, device) in devices() {
@@ -125,8 +138,8 @@ fn r0_initial_weights_are_the_golden_ones_on_every_device_and_thread_count() {
 
 #[test]
 fn r1_stopped_at_every_update_and_resumed_is_uninterrupted() {
-    let plan = binary();
     for (family, model) in families() {
+        let plan = read_by(&model, binary());
         let spec = TrainSpec { accumulate: 2, ..of_family(&model) };
         let (whole, io) = train(&spec, &plan);
         let (expected, n_updates) = (fingerprint(&whole, &io.log), io.log.len() as u64);
@@ -147,8 +160,8 @@ fn r1_stopped_at_every_update_and_resumed_is_uninterrupted() {
 
 #[test]
 fn r2_twice_is_the_same_bits_on_1_2_3_and_8_threads() {
-    let plan = binary();
     for (family, model) in families() {
+        let plan = read_by(&model, binary());
         let run = |threads: usize, seed: u64| {
             let spec = TrainSpec { threads, seed, ..of_family(&model) };
             let (files, io) = train(&spec, &plan);
@@ -165,11 +178,12 @@ fn r2_twice_is_the_same_bits_on_1_2_3_and_8_threads() {
 /// The rows `rows` of `batch`, in that order.
 fn pick(batch: &Batch, rows: &[usize]) -> Batch {
     let mut picked = Batch::new(batch.n_numeric, batch.n_categorical);
-    picked.n_rows = rows.len();
+    (picked.n_rows, picked.n_pixels) = (rows.len(), batch.n_pixels);
     for row in rows {
         let of = |width: usize| row * width..(row + 1) * width;
         picked.numeric.extend_from_slice(&batch.numeric[of(batch.n_numeric)]);
         picked.categorical.extend_from_slice(&batch.categorical[of(batch.n_categorical)]);
+        picked.pixels.extend_from_slice(&batch.pixels[of(batch.n_pixels)]);
     }
     picked
 }
@@ -191,6 +205,7 @@ fn r3_a_score_does_not_depend_on_its_batch() {
     for plan in [binary(), super::multiclass(), super::regression()] {
         let n_outputs = plan.label.n_outputs();
         for (family, model) in families() {
+            let plan = read_by(&model, plan.clone());
             let (files, _) = train(&of_family(&model), &plan);
             let batch = eval_batch(&plan);
             let spec = of_family(&model);
