@@ -7,7 +7,7 @@ use std::{
 
 use karat_core::{
     Digest, Event, Exit, Failure, ModelRef, Name, Observer, Outcome, Project, Step, Verdict,
-    policy::{BaselineRef, Gate, Measure, Policy},
+    policy::{BaselineRef, Gate, Measure, Policy, Reveal},
     verdict::{Judged, Report},
 };
 use karat_gate::GateInput;
@@ -92,6 +92,8 @@ impl Lab<'_> {
     pub fn decide(&self, observer: &mut dyn Observer, case: &Case<'_>) -> Result<Decided, Failure> {
         let Case { policy, gate, frozen, candidate, .. } = *case;
         refuse_empty(gate)?;
+        // Over a ledger that was edited nothing is judged, not even from the cache.
+        self.store.ledger()?;
         refuse_other_model(gate, &candidate.model)?;
         let project = &on_split_of(gate, case.project);
         let case = &Case { project, ..*case };
@@ -156,10 +158,12 @@ impl Lab<'_> {
                 operational,
                 seeds: &all(&field.seeds)?,
                 baseline_seeds: &all(&field.baseline_seeds)?,
-                ..GateInput::new(&candidate_rows, judged, &today)
+                ..GateInput::new(&candidate_rows, judged.clone(), &today)
             };
-            let verdict = karat_gate::decide(gate, &input, self.parallel);
-            let digest = self.store.put_verdict(&verdict, self.now())?;
+            let (verdict, digest) = self.put_in_place(gate, &judged, |budget_left| {
+                let input = GateInput { budget_left, ..input.clone() };
+                karat_gate::decide(gate, &input, self.parallel)
+            })?;
             let summary = describe(&verdict);
             let outputs = BTreeMap::from([("verdict.json".to_owned(), digest)]);
             Ok(Done { outputs, metrics: json!({ "outcome": verdict.outcome }), summary })
@@ -228,7 +232,30 @@ impl Lab<'_> {
         Ok(scored)
     }
 
-    /// Both reports on the same rows, without rules and without a verdict: `karat compare`.
+    /// Decides, and puts the verdict on record in the moment it takes its place in the ledger. Whoever judges meanwhile may
+    /// spend the budget: then it is decided again.
+    fn put_in_place(
+        &self,
+        gate: &Gate,
+        judged: &Judged,
+        decide: impl Fn(bool) -> Verdict,
+    ) -> Result<(Verdict, Digest), Failure> {
+        loop {
+            let place = self.store.ledger()?.place(gate.name.as_str(), gate.budget, judged);
+            let verdict = decide(place.is_covered);
+            let verdict = match place.ledger.reveal {
+                Reveal::Numbers => verdict,
+                Reveal::Verdict => verdict.without_numbers(),
+            };
+            let verdict = Verdict { ledger: Some(place.ledger), ..verdict };
+            if let Some(digest) = self.store.put_verdict(&verdict, &self.actor, self.now())? {
+                return Ok((verdict, digest));
+            }
+        }
+    }
+
+    /// Both reports on the same rows, without rules and without a verdict: `karat compare`. It shows numbers, so the
+    /// ledger has it.
     pub fn compare(
         &self,
         observer: &mut dyn Observer,
@@ -239,6 +266,8 @@ impl Lab<'_> {
     ) -> Result<Report, Failure> {
         let a = self.score(observer, project, frozen, &candidate.manifest, &candidate.label())?;
         let b = self.score(observer, project, frozen, &baseline.manifest, &baseline.label())?;
+        let shown = [(a.predictions, candidate.label()), (b.predictions, baseline.label())];
+        self.store.record_comparison(a.summary.rows, &shown, &self.actor, self.now())?;
         let (a, b) = (self.scored_rows(&a)?, self.scored_rows(&b)?);
         Ok(karat_gate::report(&a, Some(&b), COMPARE_RELIABILITY))
     }

@@ -7,7 +7,7 @@ use crate::{
     Promotion, RunState, Store, StoreError, VersionRecord,
     promote::promotion_of,
     registry::{version_of, with_outputs},
-    row::{Text, int, uint},
+    row::{Text, Word, int, uint},
     snapshots::word,
 };
 
@@ -347,7 +347,7 @@ impl Store {
         candidate: Option<&Digest>,
         span: Span,
     ) -> Result<Page<VerdictRow>, StoreError> {
-        let outcome = outcome.map(|it| crate::snapshots::word_of(&it)).transpose()?;
+        let outcome = outcome.map(Word);
         let candidate = candidate.map(Text);
         let (limit, offset) = span.bounds();
         self.look(|connection| {

@@ -79,6 +79,9 @@ pub enum StoreError {
     #[error("no verdict `{}` is on record", digest.short())]
     VerdictUnknown { digest: Digest },
 
+    #[error("the ledger of what was shown is not as it was written: {reason}")]
+    LedgerBroken { reason: String },
+
     #[error("the verdict of gate `{gate}` on `{candidate}` is {}", outcome.word())]
     VerdictNotPassed { gate: String, candidate: String, outcome: Outcome },
 
@@ -216,6 +219,7 @@ impl Coded for StoreError {
             Self::VerdictUnknown { .. } => "verdict-missing",
             Self::VerdictNotPassed { .. } => "verdict-not-passed",
             Self::VerdictMismatch { .. } => "verdict-mismatch",
+            Self::LedgerBroken { .. } => "ledger-broken",
             Self::PromotionConflict(_) => "promotion-conflict",
             Self::RollbackImpossible { .. } => "rollback-impossible",
         })
@@ -266,6 +270,7 @@ impl Coded for StoreError {
             Self::VersionUnknown { model, newest, .. } => {
                 vec![format!("the newest is {model}@{newest}")]
             }
+            Self::LedgerBroken { .. } => vec!["nothing was judged".to_owned()],
             Self::VerdictNotPassed { .. } => vec!["nothing was promoted".to_owned()],
             Self::VerdictMismatch { asked, asked_manifest, judged, .. } => vec![
                 format!("{asked} is {asked_manifest}"),
@@ -319,6 +324,10 @@ impl Coded for StoreError {
             }
             Self::ModelUnknown { .. } | Self::AliasUnknown { .. } => {
                 "`karat alias` lists models and aliases".to_owned()
+            }
+            Self::LedgerBroken { .. } => {
+                "`karat verify` lists all damage; a copy of `.karat` from before it is the way back"
+                    .to_owned()
             }
             Self::PromotionConflict(conflict) => {
                 let Conflict { model, to, now, .. } = &**conflict;

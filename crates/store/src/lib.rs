@@ -8,15 +8,18 @@
 //! What this crate never does: it reads no clock except the kernel's file times (time is a `Timestamp` argument), reads
 //! no environment, prints nothing, retries no failed fsync, turns no name of a user into a path.
 //!
-//! Reading order: [`Store`], `disk`, `objects`, `runs`, `checkpoints`, `registry`, `promote`, `maintain`, `browse`.
+//! Reading order: [`Store`], `disk`, `objects`, `runs`, `checkpoints`, `registry`, `chain`, `promote`, `ledger`,
+//! `maintain`, `browse`.
 
 mod browse;
+mod chain;
 mod checkpoints;
 mod disk;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
 mod lease;
+mod ledger;
 mod maintain;
 mod objects;
 mod promote;
@@ -38,6 +41,7 @@ pub use disk::{move_durably, write_durably};
 pub use error::{Conflict, StoreError};
 #[cfg(any(test, feature = "testing"))]
 pub use fault::{FaultKind, FaultPlan};
+pub use ledger::{Ledger, LedgerEntry, Look, Place};
 pub use maintain::{GcReport, VerifyReport};
 pub use objects::Staged;
 pub use promote::{AliasRecord, Authority, PromoteRequest, Promotion};

@@ -11,8 +11,10 @@ use rusqlite::Connection;
 
 use crate::{
     Store, StoreError,
+    chain::first_break,
+    ledger,
     objects::Found,
-    promote::{GENESIS, history_in},
+    promote::history_in,
     row::{Text, uint},
     run_log::is_run_id,
 };
@@ -43,8 +45,8 @@ pub struct GcReport {
 }
 
 impl Store {
-    /// Checks the database, that every named object is there in its size, and that history and aliases agree; with
-    /// `bytes` also every byte against its digest. Progress is in objects.
+    /// Checks the database, that every named object is there in its size, and that history, aliases and ledger
+    /// agree; with `bytes` also every byte against its digest. Progress is in objects.
     pub fn verify(
         &self,
         bytes: bool,
@@ -60,6 +62,7 @@ impl Store {
                 .query_map((), |row| Ok((row.get::<_, Text<Digest>>(0)?.0, uint(row.get(1)?))))?;
             Ok(rows.collect::<Result<BTreeMap<_, _>, _>>()?)
         })?;
+        ledger::check(self, &mut report.problems)?;
         let files = self.object_files()?;
         let unnamed: Vec<&Digest> =
             files.keys().filter(|it| bytes && !named.contains_key(*it)).collect();
@@ -291,20 +294,10 @@ fn check_histories(connection: &Connection, problems: &mut Vec<String>) -> Resul
     for row in rows {
         let ((model, alias), points_to) = row?;
         let history = history_in(connection, &model, &alias)?;
-        let (mut previous, mut from) = (GENESIS, None);
-        for (at, promotion) in history.iter().enumerate() {
-            if promotion.seq != at as u64 + 1
-                || promotion.previous != previous
-                || promotion.from != from
-                || promotion.hash != promotion.hash_of()
-            {
-                problems.push(format!(
-                    "history of `{model}@{alias}`: move {} was changed after the fact",
-                    at + 1
-                ));
-                break;
-            }
-            (previous, from) = (promotion.hash, Some(promotion.to));
+        if let Some(at) = first_break(&history) {
+            problems.push(format!(
+                "history of `{model}@{alias}`: move {at} was changed after the fact"
+            ));
         }
         let last =
             history.last().map_or((None, None), |it| (Some(it.to), i64::try_from(it.seq).ok()));

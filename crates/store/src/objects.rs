@@ -109,32 +109,13 @@ impl Store {
 
     /// The bytes of an object, after checking them.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let path = self.path(digest);
-        let mut bytes = Vec::new();
-        match open_plain(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::ObjectMissing { digest: *digest });
-            }
-            Err(error) => return Err(StoreError::io("read", path, None, error)),
-        }
-        let found = Digest::of(&bytes);
-        if found != *digest {
-            let n_bytes = bytes.len() as u64;
-            return Err(StoreError::ObjectCorrupt {
-                expected: *digest,
-                found: Some(found),
-                n_bytes,
-            });
-        }
-        Ok(bytes)
+        read_object(&self.dir, digest)
     }
 
     /// Where an object lies. Whoever opens the file without [`Store::read`] checks it first: [`Store::contains`].
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.dir.join("objects/sha256").join(&hex[..2]).join(hex)
+        path_of(&self.dir, digest)
     }
 
     /// Whether an object is there and, with `verify`, whether its bytes match its digest.
@@ -251,6 +232,30 @@ impl Store {
         }
         Ok(shard)
     }
+}
+
+fn path_of(store: &Path, digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    store.join("objects/sha256").join(&hex[..2]).join(hex)
+}
+
+/// The bytes of an object of the store in `store`, after checking them.
+pub(crate) fn read_object(store: &Path, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+    let path = path_of(store, digest);
+    let mut bytes = Vec::new();
+    match open_plain(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StoreError::ObjectMissing { digest: *digest });
+        }
+        Err(error) => return Err(StoreError::io("read", path, None, error)),
+    }
+    let found = Digest::of(&bytes);
+    if found != *digest {
+        let n_bytes = bytes.len() as u64;
+        return Err(StoreError::ObjectCorrupt { expected: *digest, found: Some(found), n_bytes });
+    }
+    Ok(bytes)
 }
 
 /// Opens an ordinary file for reading; a link is not followed out of the store.

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::{
     Conflict, Store, StoreError, VersionRecord,
+    chain::{GENESIS, Link},
     registry::{demand_verdict, version_in},
     row::{Text, int, uint},
 };
@@ -113,9 +114,26 @@ impl Promotion {
             Authority::Rollback { reason } => format!("rollback: {reason}"),
         }
     }
+}
 
-    /// The hash that belongs to these values.
-    pub(crate) fn hash_of(&self) -> Digest {
+impl Link for Promotion {
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    fn previous(&self) -> Digest {
+        self.previous
+    }
+
+    fn hash(&self) -> Digest {
+        self.hash
+    }
+
+    fn follows(&self, before: Option<&Self>) -> bool {
+        self.from == before.map(|it| it.to)
+    }
+
+    fn hash_of(&self) -> Digest {
         let mut builder = DigestBuilder::new("karat.promotion.v1");
         builder
             .field(self.previous.as_bytes())
@@ -136,9 +154,6 @@ impl Promotion {
         builder.finish()
     }
 }
-
-/// `previous` of the first move.
-pub(crate) const GENESIS: Digest = Digest::from_bytes([0; 32]);
 
 impl Store {
     /// Where an alias points; `None` when it does not exist.

@@ -6,9 +6,9 @@ use karat_core::{Digest, ModelRef, Name, RunId, Timestamp, Verdict, Which, neare
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::{
-    Store, StoreError,
-    row::Text,
-    snapshots::{outputs_of, word_of},
+    Store, StoreError, ledger,
+    row::{Text, Word},
+    snapshots::outputs_of,
 };
 
 /// One version of a model.
@@ -146,27 +146,49 @@ impl Store {
         version.outputs.values().try_for_each(|digest| self.demand(digest))
     }
 
-    /// Keeps a verdict; returns the digest of its canonical form.
-    pub fn put_verdict(&self, verdict: &Verdict, now: Timestamp) -> Result<Digest, StoreError> {
-        let bytes = serde_json::to_vec_pretty(verdict).map_err(|error| StoreError::Record {
-            what: "a verdict".to_owned(),
-            source: Box::new(error),
-        })?;
+    /// Keeps a verdict and its entry in the ledger, because it is about to be shown; returns the digest of its canonical
+    /// form. One that says what a verdict on record says is that one, in the place it has, made whole again if its bytes
+    /// were damaged. `None`: nothing was kept, because the ledger has grown since [`Ledger::place`](crate::Ledger::place)
+    /// gave the verdict its place. Ask for the place again.
+    pub fn put_verdict(
+        &self,
+        verdict: &Verdict,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Option<Digest>, StoreError> {
+        let refuse = |source| StoreError::Record { what: "a verdict".to_owned(), source };
+        let bytes_of = |verdict: &Verdict| {
+            serde_json::to_vec_pretty(verdict).map_err(|error| refuse(error.into()))
+        };
+        let Some(place) = &verdict.ledger else {
+            return Err(refuse("it has no place in the ledger".into()));
+        };
+        for entry in self.ledger()?.of_set(verdict.judged.rows) {
+            let in_its_place = Verdict { ledger: entry.place(), ..verdict.clone() };
+            let bytes = bytes_of(&in_its_place)?;
+            if entry.verdict() == Some(Digest::of(&bytes)) {
+                return Ok(Some(self.put_bytes(&bytes)?));
+            }
+        }
+        let bytes = bytes_of(verdict)?;
         let digest = self.put_bytes(&bytes)?;
         self.commit(|tx| {
+            if ledger::head_in(tx)? != place.previous {
+                return Ok(None);
+            }
             self.name(tx, &digest)?;
             tx.execute(
-                "INSERT INTO verdict (digest, candidate, gate, outcome, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (digest) DO NOTHING",
+                "INSERT INTO verdict (digest, candidate, gate, outcome, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
                 (
                     Text(digest),
                     Text(verdict.judged.candidate),
                     &verdict.gate,
-                    word_of(&verdict.outcome)?,
+                    Word(verdict.outcome),
                     now.0,
                 ),
             )?;
-            Ok(digest)
+            ledger::append_verdict(tx, verdict, digest, actor, now)?;
+            Ok(Some(digest))
         })
     }
 

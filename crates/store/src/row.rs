@@ -46,6 +46,27 @@ impl<T: Serialize> ToSql for Json<T> {
     }
 }
 
+/// One word of a fixed list, as serde spells it.
+pub(crate) struct Word<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromSql for Word<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_value(serde_json::Value::from(value.as_str()?))
+            .map(Self)
+            .map_err(|error| FromSqlError::Other(Box::new(error)))
+    }
+}
+
+impl<T: Serialize> ToSql for Word<T> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let refuse = |error| rusqlite::Error::ToSqlConversionFailure(error);
+        match serde_json::to_value(&self.0).map_err(|error| refuse(error.into()))? {
+            serde_json::Value::String(text) => Ok(ToSqlOutput::Owned(Value::Text(text))),
+            other => Err(refuse(format!("it serialises as {other:?}").into())),
+        }
+    }
+}
+
 /// Counts and sizes: below 2⁶³ in practice, and a bound that cannot be reached beyond.
 pub(crate) fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)

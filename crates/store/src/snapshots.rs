@@ -168,14 +168,3 @@ pub(crate) fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Stor
         StoreError::Record { what: format!("the word `{text}`"), source: Box::new(error) }
     })
 }
-
-/// The way back.
-pub(crate) fn word_of<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(text)) => Ok(text),
-        other => Err(StoreError::Record {
-            what: "a word".to_owned(),
-            source: format!("it serialises as {other:?}").into(),
-        }),
-    }
-}

@@ -13,12 +13,15 @@ use crate::{
     StoreError,
     disk::Disk,
     lease::{Instance, Owner},
+    ledger,
 };
 
 /// `kara`: tells our database from anybody else's.
 const APPLICATION_ID: i64 = 0x6b61_7261;
+/// What makes each form of the database from the one before; this build writes the last.
+const FORMS: [&str; 2] = [include_str!("schema.sql"), include_str!("ledger.sql")];
 /// Form of the database this build writes.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = FORMS.len() as i64;
 /// How long a writer waits for another process.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Name of the database.
@@ -67,6 +70,13 @@ impl Store {
     #[must_use]
     pub fn n_effects(&self) -> u64 {
         self.disk.faults.as_ref().map_or(0, crate::fault::Faults::n_seen)
+    }
+
+    /// What somebody who can write to the database can do to it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn edit_by_hand(&self, sql: &str) -> Result<(), StoreError> {
+        let database = Connection::open(self.database())?;
+        Ok(database.execute_batch(&format!("PRAGMA foreign_keys = off; {sql}"))?)
     }
 
     fn open_on(dir: &Path, access: Access, disk: Disk) -> Result<Self, StoreError> {
@@ -184,31 +194,32 @@ fn connect_for_writing(database: &Path, disk: &Disk) -> Result<(Connection, bool
     if connection.is_readonly(rusqlite::MAIN_DB)? {
         return Err(StoreError::ReadOnly { path: database.to_owned(), source: None });
     }
-    let form = form(&connection)?;
-    if let Form::Known = form {
+    let found = form(&connection)?;
+    if found == SCHEMA_VERSION {
         configure(&connection)?;
         return Ok((connection, false));
     }
-    switch_to_wal(&connection)?;
+    if found == 0 {
+        switch_to_wal(&connection)?;
+    }
     configure(&connection)?;
+    let folder = database.parent().unwrap_or(Path::new("."));
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been faster.
-    let is_new = match self::form(&transaction)? {
-        Form::Known => false,
-        Form::Empty => {
-            transaction.execute_batch(include_str!("schema.sql"))?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            true
+    let found = form(&transaction)?;
+    for (before, sql) in (0..).zip(FORMS).skip_while(|(before, _)| *before < found) {
+        transaction.execute_batch(sql)?;
+        if before == 1 {
+            ledger::begin(&transaction, folder)?;
         }
-    };
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     disk.commit_point(database)?;
     transaction.commit()?;
     disk.commit_point(database)?;
-    if let Some(folder) = database.parent() {
-        disk.sync_dir(folder)?;
-    }
-    Ok((connection, is_new))
+    disk.sync_dir(folder)?;
+    Ok((connection, found == 0))
 }
 
 fn connect_for_reading(database: &Path) -> Result<Connection, StoreError> {
@@ -234,12 +245,11 @@ fn connect_for_reading(database: &Path) -> Result<Connection, StoreError> {
         }
         other => other?,
     };
-    match form {
-        Form::Known => Ok(connection),
-        Form::Empty => {
-            Err(StoreError::Absent { dir: database.parent().unwrap_or(Path::new(".")).to_owned() })
-        }
+    if form == 0 {
+        let dir = database.parent().unwrap_or(Path::new(".")).to_owned();
+        return Err(StoreError::Absent { dir });
     }
+    Ok(connection)
 }
 
 /// Whether no other process can have committed anything that is not in the database file yet.
@@ -263,20 +273,15 @@ fn immutable_uri(database: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// What a database file is.
-enum Form {
-    Empty,
-    Known,
-}
-
-fn form(connection: &Connection) -> Result<Form, StoreError> {
+/// Which of our forms a database has; 0 for an empty file.
+fn form(connection: &Connection) -> Result<i64, StoreError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     let n_tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     match (application, version) {
-        (0, 0) if n_tables == 0 => Ok(Form::Empty),
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(Form::Known),
+        (0, 0) if n_tables == 0 => Ok(0),
+        (APPLICATION_ID, found @ 1..=SCHEMA_VERSION) => Ok(found),
         (APPLICATION_ID, found) if SCHEMA_VERSION < found => {
             Err(StoreError::TooNew { dir: PathBuf::new(), found, supported: SCHEMA_VERSION })
         }

@@ -2,6 +2,7 @@
 
 mod browse;
 mod crash;
+mod ledger;
 mod maintain;
 mod objects;
 mod promotion;
@@ -128,6 +129,13 @@ pub(crate) fn verdict(
     }
 }
 
+/// Puts a verdict on record, in the place that a gate without a budget gives it.
+pub(crate) fn keep(store: &Store, verdict: &Verdict) -> Result<Digest, StoreError> {
+    let place = store.ledger()?.place(&verdict.gate, None, &verdict.judged);
+    let verdict = Verdict { ledger: Some(place.ledger), ..verdict.clone() };
+    Ok(store.put_verdict(&verdict, "ada", NOW)?.expect("nobody else is at work"))
+}
+
 /// A request to move `flights@champion` to `to`, as it would be made right now.
 pub(crate) fn request(
     store: &Store,
@@ -152,7 +160,7 @@ pub(crate) fn judge_and_promote(
 ) -> Result<Promotion, StoreError> {
     let champion = store.alias(&name("flights"), &name("champion"))?;
     let baseline = champion.map(|it| store.version(&name("flights"), it.version)).transpose()?;
-    let verdict = store.put_verdict(&verdict(to, baseline.as_ref(), Outcome::Pass), NOW)?;
+    let verdict = keep(store, &verdict(to, baseline.as_ref(), Outcome::Pass))?;
     store.promote(&request(store, to, Authority::Verdict(verdict))?, NOW)
 }
 

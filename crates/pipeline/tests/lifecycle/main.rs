@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod crash;
+mod ledger;
 mod limit;
 mod meddled;
 mod plan_eval;

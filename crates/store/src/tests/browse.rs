@@ -4,7 +4,7 @@ use karat_core::{Outcome, Step};
 use serde_json::json;
 
 use super::{
-    NOW, complete_run, end, folder, judge_and_promote, name, open, start, verdict, version,
+    NOW, complete_run, end, folder, judge_and_promote, keep, name, open, start, verdict, version,
 };
 use crate::{Access, RunEnd, RunLog, RunLogFile, RunOrder, RunQuery, RunState, Span, Store};
 
@@ -101,7 +101,7 @@ fn models_versions_and_verdicts_have_pages() {
     assert_eq!((model, number), (name("flights"), 2));
 
     let failed = verdict(&second, Some(&first), Outcome::Fail);
-    let digest = store.put_verdict(&failed, NOW).expect("kept");
+    let digest = keep(&store, &failed).expect("kept");
     let page = |gate: &str, outcome, candidate| {
         store.browse_verdicts(gate, outcome, candidate, FIRST).expect("verdicts").rows
     };

@@ -6,8 +6,8 @@ use expect_test::{Expect, expect};
 use karat_core::{Coded as _, Digest, Failure, Outcome};
 
 use super::{
-    NOW, champion, code, folder, judge_and_promote, name, open, problems, request, rollback, rot,
-    verdict, version,
+    NOW, champion, code, folder, judge_and_promote, keep, name, open, problems, request, rollback,
+    rot, verdict, version,
 };
 use crate::{Authority, Store, StoreError};
 
@@ -79,7 +79,7 @@ fn only_a_passing_verdict_about_these_bytes_promotes() {
     let (one, two) =
         (version(&store, "one").expect("registers"), version(&store, "two").expect("registers"));
     let promote = |to, verdict: &karat_core::Verdict| {
-        let digest = store.put_verdict(verdict, NOW).expect("kept");
+        let digest = keep(&store, verdict).expect("kept");
         store.promote(&request(&store, to, Authority::Verdict(digest)).expect("asked"), NOW)
     };
     let unknown = request(&store, &one, Authority::Verdict(Digest::of(b"made up"))).expect("asked");
@@ -152,12 +152,9 @@ fn a_verdict_against_a_former_champion_is_a_conflict() {
     let dir = folder();
     let store = open(dir.path());
     let one = version(&store, "one").expect("registers");
-    let unbaselined = store.put_verdict(
-        &verdict(&version(&store, "two").expect("registers"), None, Outcome::Pass),
-        NOW,
-    );
+    let two = version(&store, "two").expect("registers");
+    let unbaselined = keep(&store, &verdict(&two, None, Outcome::Pass));
     judge_and_promote(&store, &one).expect("promotes");
-    let two = version(&store, "two").expect("registered");
     let promote =
         |to, digest| store.promote(&request(&store, to, Authority::Verdict(digest))?, NOW);
     says(
@@ -171,8 +168,7 @@ fn a_verdict_against_a_former_champion_is_a_conflict() {
     );
 
     let three = version(&store, "three").expect("registers");
-    let against_one =
-        store.put_verdict(&verdict(&three, Some(&one), Outcome::Pass), NOW).expect("kept");
+    let against_one = keep(&store, &verdict(&three, Some(&one), Outcome::Pass)).expect("kept");
     judge_and_promote(&store, &two).expect("judged against one, promoted");
     says(
         promote(&three, against_one),
@@ -189,7 +185,7 @@ fn a_verdict_against_a_former_champion_is_a_conflict() {
 
     // A fixed baseline that the alias had left before the candidate existed is no conflict.
     let four = version(&store, "four").expect("registers");
-    let pinned = store.put_verdict(&verdict(&four, Some(&one), Outcome::Pass), NOW).expect("kept");
+    let pinned = keep(&store, &verdict(&four, Some(&one), Outcome::Pass)).expect("kept");
     promote(&four, pinned).expect("a pinned baseline");
     assert_eq!(champion(&store), Some(4));
 }

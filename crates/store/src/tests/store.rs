@@ -29,11 +29,11 @@ fn foreign_newer_and_broken_databases_are_refused() {
     let edit = |sql: &str| {
         rusqlite::Connection::open(&database).and_then(|it| it.execute_batch(sql)).expect("edits");
     };
-    edit("PRAGMA user_version = 2");
+    edit("PRAGMA user_version = 3");
     let error = Store::open(dir.path(), Access::ReadWrite).map(drop).expect_err("newer");
     assert_eq!(error.code().as_str(), "store-too-new");
-    assert!(error.to_string().contains("has form 2, this build knows form 1"), "{error}");
-    edit("PRAGMA user_version = 1; PRAGMA application_id = 77");
+    assert!(error.to_string().contains("has form 3, this build knows form 2"), "{error}");
+    edit("PRAGMA user_version = 2; PRAGMA application_id = 77");
     assert_eq!(code(reopen(dir.path(), Access::ReadWrite)), "store-corrupt");
     std::fs::write(&database, vec![b'x'; 8192]).expect("overwrites");
     for access in [Access::ReadWrite, Access::ReadOnly] {
