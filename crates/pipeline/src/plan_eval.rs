@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use karat_core::{
     Exit, Failure, Name, Observer, ScoredRows, Task, metric::Metric, scored::Votes, thousands,
 };
-use karat_gate::{decide::comparable, metric::Scores, normal::quantile, paired::Power};
+use karat_gate::{decide::comparable, metric::Scores, normal::quantile, power::Power};
 use karat_store::VersionRecord;
 use serde::Serialize;
 
