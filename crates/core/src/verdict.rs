@@ -157,8 +157,9 @@ pub struct Report {
     pub cells: Vec<Cell>,
     /// Rows per slice.
     pub slices: Vec<SliceCount>,
-    /// Points of the ROC curve, the reliability diagram and the score histogram of slice `all`, by series name
-    /// (`roc`, `calibration`, `scores_negative`, `scores_positive`, …): (x, y) pairs, at most 200 each.
+    /// Points of the ROC curve, precision over recall, the reliability diagram and the score histogram of slice `all`, by
+    /// series name (`roc`, `precision_recall`, `calibration`, `calibration_rows`, `scores_negative`, `scores_positive`, …):
+    /// (x, y) pairs, at most 200 each.
     pub curves: BTreeMap<String, Vec<[f64; 2]>>,
 }
 

@@ -3,7 +3,7 @@
 //! Frames are 400 units wide, so that text stays readable where a phone shows them at about that many pixels.
 
 use crate::{
-    content::{Chart, Column, Item, LineChart, SliceChart, SliceRow, Stroke, Table},
+    content::{Chart, Column, Frame, Item, LineChart, SliceChart, SliceRow, Stroke, Table},
     escape::{clip, markup},
     number,
 };
@@ -27,6 +27,8 @@ const SLICE_HEIGHT: f64 = 18.0;
 const SLICE_TOP: f64 = 4.0;
 /// Looks of curves in the style sheet.
 const LOOKS: usize = 8;
+/// Height of the tallest bar of counts.
+const COUNT_HEIGHT: f64 = 36.0;
 /// Rows of the table that stands in for a line chart.
 const TABLE_ROWS: usize = 20;
 
@@ -116,16 +118,20 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
         chart.series.iter().flat_map(move |it| it.points.iter().map(move |point| point[i]))
     };
     let is_area = chart.series.iter().any(|it| it.stroke == Stroke::Area);
+    let is_unit = matches!(chart.frame, Frame::UnitDiagonal | Frame::UnitLevel(_));
     let unit = |wanted: bool| [0.0, 1.0].into_iter().filter(move |_| wanted);
     let zero = is_area.then_some(0.0);
     let marked = chart.mark.iter().map(|it| it.x);
-    let x = Axis::over(values(0).chain(unit(chart.has_diagonal)).chain(marked), LEFT, RIGHT)?;
-    let y = Axis::over(values(1).chain(unit(chart.has_diagonal)).chain(zero), BOTTOM, TOP)?;
+    let x = Axis::over(values(0).chain(unit(is_unit)).chain(marked), LEFT, RIGHT)?;
+    let y = Axis::over(values(1).chain(unit(is_unit)).chain(zero), BOTTOM, TOP)?;
 
     let mut out = String::from("<figure><figcaption>");
     out.push_str(&markup(&chart.title));
     for (i, series) in chart.series.iter().enumerate() {
         out.push_str(&format!("<span class=\"key k{}\">{}</span>", look(i), markup(&series.name)));
+    }
+    if !chart.counts.is_empty() {
+        out.push_str(&format!("<br><small>{}</small>", markup(&counted(chart))));
     }
     out.push_str("</figcaption>\n");
     out.push_str(&open(id, BOTTOM + 40.0, &chart.title, &told(chart)));
@@ -146,13 +152,14 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
             at + 4.0
         ));
     }
-    if chart.has_diagonal {
+    out.push_str(&bars(chart, &x, if is_unit { y.at(0.0) } else { BOTTOM }));
+    if let Some([[x0, y0], [x1, y1]]) = guide(chart.frame, &x, &y) {
         out.push_str(&format!(
             "<line class=\"guide\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>\n",
-            x.at(0.0),
-            y.at(0.0),
-            x.at(1.0),
-            y.at(1.0)
+            x.at(x0),
+            y.at(y0),
+            x.at(x1),
+            y.at(y1)
         ));
     }
     if let Some(mark) = &chart.mark {
@@ -201,6 +208,50 @@ fn lines(chart: &LineChart, id: usize) -> Option<String> {
     Some(out)
 }
 
+/// The ends of the dashed line of a frame.
+fn guide(frame: Frame, x: &Axis, y: &Axis) -> Option<[[f64; 2]; 2]> {
+    match frame {
+        Frame::Points | Frame::UnitLevel(None) => None,
+        Frame::UnitDiagonal => Some([[0.0, 0.0], [1.0, 1.0]]),
+        Frame::UnitLevel(Some(level)) => Some([[0.0, level], [1.0, level]]),
+        Frame::Diagonal => {
+            let (from, to) = (x.low.max(y.low), x.high.min(y.high));
+            (from < to).then_some([[from, from], [to, to]])
+        }
+    }
+}
+
+/// How much each point rests on, as bars that stand on `floor`.
+fn bars(chart: &LineChart, x: &Axis, floor: f64) -> String {
+    let most = chart.counts.iter().map(|it| it[1]).fold(0.0, f64::max);
+    if most <= 0.0 {
+        return String::new();
+    }
+    let bar = |[at, n]: &[f64; 2]| {
+        let height = n.max(0.0) / most * COUNT_HEIGHT;
+        format!(
+            "<rect class=\"bar\" x=\"{:.1}\" y=\"{:.1}\" width=\"6\" height=\"{height:.1}\"><title>{}</title></rect>\n",
+            x.at(*at) - 3.0,
+            floor - height,
+            markup(&format!("{} rows", number::value(*n)))
+        )
+    };
+    let inside = chart.counts.iter().filter(|it| x.low <= it[0] && it[0] <= x.high);
+    inside.map(bar).collect()
+}
+
+/// What the bars are, in words.
+fn counted(chart: &LineChart) -> String {
+    let counts = || chart.counts.iter().map(|it| it[1]);
+    let (low, high) = (counts().fold(f64::INFINITY, f64::min), counts().fold(0.0, f64::max));
+    let range = if low < high {
+        format!("{} to {}", number::value(low), number::value(high))
+    } else {
+        number::value(high)
+    };
+    format!("Bars are the candidate's rows behind each dot: {range}")
+}
+
 /// The curves in words.
 fn told(chart: &LineChart) -> String {
     let series = chart.series.iter().filter_map(|it| {
@@ -209,7 +260,9 @@ fn told(chart: &LineChart) -> String {
         Some(format!("{}: {} points from ({x0}, {y0}) to ({x1}, {y1}).", it.name, it.points.len()))
     });
     let mark = chart.mark.as_ref().map_or_else(String::new, |it| format!(" Marked {}.", it.label));
-    format!("{} over {}. {}{mark}", chart.y, chart.x, series.collect::<Vec<_>>().join(" "))
+    let counts =
+        if chart.counts.is_empty() { String::new() } else { format!(" {}.", counted(chart)) };
+    format!("{} over {}. {}{mark}{counts}", chart.y, chart.x, series.collect::<Vec<_>>().join(" "))
 }
 
 /// Some points of every curve, evenly spread, for readers who cannot see the picture.
@@ -227,6 +280,14 @@ pub(crate) fn points_table(chart: &LineChart) -> Table {
             ]
         })
     });
+    let counts = chart.counts.iter().map(|[x, n]| {
+        vec![
+            Item::Words("rows".to_owned()),
+            Item::Number(number::value(*x)),
+            Item::Number(number::value(*n)),
+        ]
+    });
+    let rows = rows.chain(counts.take(TABLE_ROWS));
     Table {
         caption: format!(
             "{}: at most {TABLE_ROWS} points of each curve; all are in report.json",
@@ -243,37 +304,29 @@ pub(crate) fn points_table(chart: &LineChart) -> Table {
 
 fn slices(chart: &SliceChart, id: usize) -> Option<String> {
     let shown = &chart.rows[..chart.rows.len().min(SLICES_MAX)];
-    let has_baseline = shown.iter().any(|it| it.baseline.is_some());
     let values = shown
         .iter()
         .flat_map(|it| {
             [it.value].into_iter().chain(it.interval.into_iter().flatten()).chain(it.baseline)
         })
-        .chain(chart.all);
+        .chain(chart.guide);
     if shown.is_empty() {
         return None;
     }
     let x = Axis::over(values, SLICE_LEFT, RIGHT)?;
     let bottom = SLICE_TOP + SLICE_HEIGHT * shown.len() as f64;
 
-    let title = format!("{} by slice", chart.metric);
-    let mut description = format!("Dots are the candidate, whiskers its {} interval", chart.level);
-    if has_baseline {
-        description.push_str(", hollow diamonds the baseline");
-    }
-    if chart.all.is_some() {
-        description.push_str("; the dashed line is the candidate on all rows");
-    }
+    let mut legend = chart.legend.clone();
     let left_out = chart.rows.len() - shown.len();
     if 0 < left_out {
-        description.push_str(&format!("; … and {left_out} more slices in the table"));
+        legend.push_str(&format!("; … and {left_out} more slices in the table"));
     }
     let mut out = format!(
         "<figure><figcaption>{}<br><small>{}</small></figcaption>\n",
-        markup(&title),
-        markup(&description)
+        markup(&chart.title),
+        markup(&legend)
     );
-    out.push_str(&open(id, bottom + 22.0, &title, &description));
+    out.push_str(&open(id, bottom + 22.0, &chart.title, &legend));
     for (value, text) in x.ticks() {
         let at = x.at(value);
         out.push_str(&format!(
@@ -282,30 +335,37 @@ fn slices(chart: &SliceChart, id: usize) -> Option<String> {
             bottom + 15.0
         ));
     }
-    if let Some(all) = chart.all {
-        let at = x.at(all);
+    if let Some(guide) = chart.guide {
+        let at = x.at(guide);
         out.push_str(&format!(
             "<line class=\"guide\" x1=\"{at:.1}\" y1=\"{SLICE_TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\n"
         ));
     }
     for (i, row) in shown.iter().enumerate() {
-        out.push_str(&slice(row, &x, SLICE_HEIGHT.mul_add(i as f64 + 0.5, SLICE_TOP)));
+        out.push_str(&slice(
+            row,
+            chart.is_change,
+            &x,
+            SLICE_HEIGHT.mul_add(i as f64 + 0.5, SLICE_TOP),
+        ));
     }
     out.push_str("</svg></figure>\n");
     Some(out)
 }
 
-fn slice(row: &SliceRow, x: &Axis, y: f64) -> String {
-    let mut said = format!("{}: {}", row.slice, number::metric(row.value));
-    if let Some(interval) = row.interval {
-        said.push_str(&format!(" ({})", number::interval(interval)));
+fn slice(row: &SliceRow, is_change: bool, x: &Axis, y: f64) -> String {
+    let value = if is_change { number::signed } else { number::metric };
+    let interval = if is_change { number::signed_interval } else { number::interval };
+    let mut said = format!("{}: {}", row.slice, value(row.value));
+    if let Some(ends) = row.interval {
+        said.push_str(&format!(" ({})", interval(ends)));
     }
     if let Some(baseline) = row.baseline {
         said.push_str(&format!(", baseline {}", number::metric(baseline)));
     }
     said.push_str(&format!(", {} rows", karat_core::thousands(row.n_rows)));
     let mut out = format!(
-        "<g><title>{}</title><text class=\"end\" x=\"{}\" y=\"{:.1}\">{}</text>",
+        "<g><title>{}</title><text class=\"end slice\" x=\"{}\" y=\"{:.1}\">{}</text>",
         markup(&said),
         SLICE_LEFT - 8.0,
         y + 4.0,

@@ -2,7 +2,7 @@
 //!
 //! Text in here is not escaped yet; whoever draws it escapes it.
 
-use karat_core::{Outcome, metric::Metric};
+use karat_core::Outcome;
 
 /// One piece of text, by what it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +90,7 @@ pub(crate) struct Entry {
 /// A picture. HTML draws it; Markdown shows losses as a sparkline and leaves the rest to the tables.
 #[derive(Clone, Debug)]
 pub(crate) enum Chart {
-    /// One metric, a row per slice: dot and whisker, beside the baseline.
+    /// One number, a row per slice: dot and whisker, beside the baseline.
     Slices(SliceChart),
     /// Losses over updates.
     Losses(LineChart),
@@ -98,15 +98,17 @@ pub(crate) enum Chart {
     Curves(LineChart),
 }
 
-/// One metric by slice.
+/// One number by slice.
 #[derive(Clone, Debug)]
 pub(crate) struct SliceChart {
-    /// The metric.
-    pub(crate) metric: Metric,
-    /// The candidate's value on all rows.
-    pub(crate) all: Option<f64>,
-    /// Level of the whiskers: `90 %`.
-    pub(crate) level: String,
+    /// What is shown.
+    pub(crate) title: String,
+    /// How to read it.
+    pub(crate) legend: String,
+    /// The dashed line.
+    pub(crate) guide: Option<f64>,
+    /// Whether the numbers are differences, which are written with a sign.
+    pub(crate) is_change: bool,
     /// Slices with a value.
     pub(crate) rows: Vec<SliceRow>,
 }
@@ -118,9 +120,9 @@ pub(crate) struct SliceRow {
     pub(crate) slice: String,
     /// Labelled rows.
     pub(crate) n_rows: u64,
-    /// Candidate.
+    /// Candidate, or its difference from the baseline.
     pub(crate) value: f64,
-    /// Candidate's interval.
+    /// Its interval.
     pub(crate) interval: Option<[f64; 2]>,
     /// Baseline.
     pub(crate) baseline: Option<f64>,
@@ -135,12 +137,27 @@ pub(crate) struct LineChart {
     pub(crate) x: &'static str,
     /// Label of the vertical axis.
     pub(crate) y: &'static str,
-    /// Whether the unit square with its diagonal is the frame.
-    pub(crate) has_diagonal: bool,
+    /// The frame.
+    pub(crate) frame: Frame,
     /// A place on the horizontal axis that is pointed out.
     pub(crate) mark: Option<Mark>,
     /// The curves; from the ninth on they look like the first.
     pub(crate) series: Vec<Series>,
+    /// (x, rows): bars at the bottom of the frame, for how much a point rests on.
+    pub(crate) counts: Vec<[f64; 2]>,
+}
+
+/// What a chart is framed by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Frame {
+    /// The points.
+    Points,
+    /// The unit square with its diagonal.
+    UnitDiagonal,
+    /// The unit square with a line at this height.
+    UnitLevel(Option<f64>),
+    /// The points and the line where both coordinates are equal.
+    Diagonal,
 }
 
 /// A place on an axis.

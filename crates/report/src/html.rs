@@ -7,7 +7,9 @@ use karat_core::{Digest, Outcome, Verdict, summary::RunSummary};
 
 use crate::{
     chart,
-    content::{Block, Chart, Column, Entry, Item, LineChart, Section, Series, Stroke, Table},
+    content::{
+        Block, Chart, Column, Entry, Frame, Item, LineChart, Section, Series, Stroke, Table,
+    },
     escape::{Span, markup, spans},
     sections,
 };
@@ -28,6 +30,7 @@ pub fn report_html(summary: &RunSummary) -> String {
          base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{}: {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{}</h1>\n",
         base64(Digest::of(STYLE.as_bytes()).as_bytes()),
         markup(summary.outcome().map_or("nothing decided", Outcome::word)),
@@ -37,8 +40,14 @@ pub fn report_html(summary: &RunSummary) -> String {
     for line in sections::lead(summary) {
         page.out.push_str(&format!("<p class=\"lead\">{}</p>\n", sentence(&line)));
     }
-    page.out.push_str("</header>\n<main>\n");
-    page.sections(&sections::report(summary));
+    let mut parts = sections::report(summary);
+    parts.retain(|it| !it.blocks.is_empty());
+    page.out.push_str("<nav aria-label=\"Sections\"><ul>");
+    for (i, part) in parts.iter().enumerate() {
+        page.out.push_str(&format!("<li><a href=\"#part{i}\">{}</a></li>", markup(part.title)));
+    }
+    page.out.push_str("</ul></nav>\n</header>\n<main>\n");
+    page.sections(&parts);
     page.out.push_str("</main>\n</body>\n</html>\n");
     page.out
 }
@@ -82,7 +91,8 @@ pub fn curves_html(
         Series::new(name, stroke, points)
     });
     let (series, title) = (series.collect(), title.to_owned());
-    let chart = LineChart { title, x, y, has_diagonal: false, mark: None, series };
+    let (frame, counts) = (Frame::Points, Vec::new());
+    let chart = LineChart { title, x, y, frame, mark: None, series, counts };
     chart::figure(&Chart::Curves(chart), id)
 }
 
@@ -93,8 +103,11 @@ struct Page {
 
 impl Page {
     fn sections(&mut self, sections: &[Section]) {
-        for part in sections.iter().filter(|it| !it.blocks.is_empty()) {
-            self.out.push_str(&format!("<section>\n<h2>{}</h2>\n", markup(part.title)));
+        for (i, part) in sections.iter().filter(|it| !it.blocks.is_empty()).enumerate() {
+            self.out.push_str(&format!(
+                "<section aria-labelledby=\"part{i}\">\n<h2 id=\"part{i}\">{}</h2>\n",
+                markup(part.title)
+            ));
             self.blocks(&part.blocks);
             self.out.push_str("</section>\n");
         }
@@ -102,8 +115,8 @@ impl Page {
 
     fn blocks(&mut self, blocks: &[Block]) {
         // Charts that follow each other share a row where the page is wide enough.
-        for group in blocks.chunk_by(|a, b| is_line_chart(a) && is_line_chart(b)) {
-            let has_charts = group.iter().any(|it| matches!(it, Block::Chart(_)));
+        for group in blocks.chunk_by(|a, b| is_chart(a) && is_chart(b)) {
+            let has_charts = group.iter().any(is_chart);
             if has_charts {
                 self.out.push_str("<div class=\"charts\">\n");
             }
@@ -167,7 +180,7 @@ impl Page {
         };
         // Focusable, so that a wide table can be scrolled without a mouse.
         self.out.push_str(&format!(
-            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}\">\n<table>\n<caption>{0}</caption>\n<tr>",
+            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}\">\n<table>\n<caption>{0}</caption>\n<thead><tr>",
             markup(&table.caption)
         ));
         for column in &table.columns {
@@ -177,22 +190,31 @@ impl Page {
                 markup(column.head())
             ));
         }
-        self.out.push_str("</tr>\n");
+        self.out.push_str("</tr></thead>\n<tbody>\n");
+        // What a row is about, for readers who hear one cell at a time: an answer alone does not say.
+        let is_head = |column: &Column| matches!(column, Column::Text(it) if *it != "outcome");
+        let head = table.columns.iter().position(is_head);
         for row in &table.rows {
             self.out.push_str("<tr>");
-            for (cell, column) in row.iter().zip(&table.columns) {
+            for (i, (cell, column)) in row.iter().zip(&table.columns).enumerate() {
                 // A reason in place of a number may be long and must be able to wrap.
                 let class = if matches!(cell, Item::Words(_)) { "" } else { class(column) };
-                self.out.push_str(&format!("<td{class}>{}</td>", item(cell)));
+                let text = item(cell);
+                self.out.push_str(&if Some(i) == head {
+                    format!("<th scope=\"row\"{class}>{text}</th>")
+                } else {
+                    format!("<td{class}>{text}</td>")
+                });
             }
             self.out.push_str("</tr>\n");
         }
+        self.out.push_str("</tbody>\n");
         self.out.push_str("</table>\n</div>\n");
     }
 }
 
-const fn is_line_chart(block: &Block) -> bool {
-    matches!(block, Block::Chart(Chart::Losses(_) | Chart::Curves(_)))
+fn is_chart(block: &Block) -> bool {
+    matches!(block, Block::Chart(_))
 }
 
 /// Items as HTML text.

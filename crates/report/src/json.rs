@@ -14,6 +14,8 @@ pub fn report_json(summary: &RunSummary) -> String {
     if let Some(train) = &mut summary.train {
         keep_finite_points(&mut train.losses);
         keep_finite_points(&mut train.eval_losses);
+        keep_finite_points(&mut train.learning_rates);
+        keep_finite_points(&mut train.eval_metrics);
     }
     if let Some(verdict) = &mut summary.verdict {
         keep_finite_verdict(verdict);
@@ -56,6 +58,12 @@ fn keep_finite_verdict(verdict: &mut Verdict) {
         keep_finite_interval(&mut cell.improvement_interval);
     }
     verdict.report.curves.values_mut().for_each(keep_finite_points);
+    verdict.operational.retain(|_, value| value.is_finite());
+    verdict.families.retain(|it| [it.p, it.p_holm, it.p_bh].iter().all(|p| p.is_finite()));
+    verdict.seeds = verdict
+        .seeds
+        .take()
+        .filter(|it| [it.item, it.seed, it.joint].iter().all(|v| v.is_finite()));
 }
 
 fn keep_finite_finding(finding: &mut karat_core::Finding) {

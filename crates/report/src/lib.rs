@@ -3,9 +3,9 @@
 //! In: a [`RunSummary`](karat_core::summary::RunSummary). Out: one file of the reports folder as text. No file is
 //! opened, no clock read: rendering the same summary again gives the same bytes.
 //!
-//! The same content goes out in every format, so that no place tells another story: `sections` and `record`
-//! turn a summary into titles, tables and charts once, and Markdown, HTML and the model card only draw them. Names and values come from
-//! data files and from changes under review, so they are hostile until `escape` has seen them.
+//! The same content goes out in every format, so that no place tells another story: `sections` and the files it names
+//! turn a summary into titles, tables and charts once, and Markdown, HTML and the model card only draw them. Names and
+//! values come from data files and from changes under review, so they are hostile until `escape` has seen them.
 //!
 //! Reading order: `content` (the shapes), `sections` (what is said), [`number`] and `escape` (how), then one file per
 //! format.
@@ -13,7 +13,9 @@
 mod chart;
 mod code_quality;
 mod content;
+mod curves;
 mod escape;
+mod evidence;
 mod github;
 mod html;
 mod json;
@@ -26,6 +28,7 @@ mod openmetrics;
 mod places;
 mod record;
 mod sections;
+mod slices;
 
 pub use code_quality::code_quality;
 pub use escape::markup;

@@ -197,9 +197,15 @@ impl Writer {
         } else {
             format!("## {}\n\n", part.title)
         });
-        for block in &part.blocks {
+        let ceiling = self.ceiling;
+        for (i, block) in part.blocks.iter().enumerate() {
+            // A long table leaves room for what is said below it.
+            let room = ceiling.saturating_sub(self.out.len());
+            let is_last = i + 1 == part.blocks.len();
+            self.ceiling = if is_last { ceiling } else { self.out.len() + room / 3 * 2 };
             self.block(block);
         }
+        self.ceiling = ceiling;
         self.say_left_out();
         if part.is_folded {
             self.out.push_str("</details>\n\n");

@@ -5,7 +5,7 @@ use karat_core::{Outcome, Verdict, summary::RunSummary};
 use crate::{
     content::{Block, Entry, Item, Sentence, name, number, words},
     markdown::{Page, REPORT_MD_LEN_MAX},
-    number as numbers, record, sections,
+    number as numbers, record, sections, slices,
 };
 
 /// The card of the candidate of `summary`, as Markdown.
@@ -34,7 +34,7 @@ pub fn model_card(summary: &RunSummary) -> String {
     }
     if let Some(verdict) = verdict {
         parts.push(sections::section("Evaluation", 5_000, sections::metrics(verdict)));
-        parts.push(sections::section("Evaluation by slice", 12_000, sections::by_slice(verdict)));
+        parts.push(sections::section("Evaluation by slice", 12_000, slices::by_slice(verdict)));
     }
     parts.push(sections::section("Limits", 8_000, limits(summary)));
     parts.push(sections::section("Lineage", 3_000, vec![record::lineage(summary)]));

@@ -52,6 +52,13 @@ pub fn value(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < WHOLE_MAX { grouped(value, 0) } else { metric(value) }
 }
 
+/// Any difference whose kind is not known, with its sign: `+1,204`, `-0.0040`.
+#[must_use]
+pub fn signed_value(number: f64) -> String {
+    let text = value(number);
+    if 0.0 < number { format!("+{text}") } else { text }
+}
+
 /// A share as percent, with at most two decimals: `90 %`, `0.06 %`.
 #[must_use]
 pub fn percent(share: f64) -> String {
@@ -97,7 +104,9 @@ fn grouped(value: f64, n_decimals: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{interval, machine, metric, percent, seconds, signed, signed_interval, value};
+    use super::{
+        interval, machine, metric, percent, seconds, signed, signed_interval, signed_value, value,
+    };
 
     #[test]
     fn metrics_keep_four_decimals_and_never_a_negative_zero() {
@@ -123,6 +132,7 @@ mod tests {
     #[test]
     fn differences_carry_their_sign() {
         assert_eq!([0.0123, -0.004, 0.0].map(signed), ["+0.0123", "-0.0040", "0.0000"]);
+        assert_eq!([1_204.0, -3.0, 0.0].map(signed_value), ["+1,204", "-3", "0"]);
         assert_eq!(signed_interval([-0.013, 0.005]), "-0.0130 to +0.0050");
         assert_eq!(interval([0.5, f64::INFINITY]), "0.5000 to infinity");
     }

@@ -3,6 +3,8 @@
 //! Every family is always there and outcomes are counted also when there are none, so that two runs differ only in
 //! values.
 
+use std::collections::BTreeSet;
+
 use karat_core::{Finding, Outcome, summary::RunSummary, verdict::Cell};
 
 use crate::{escape::line, number::machine};
@@ -21,7 +23,7 @@ const OUTCOMES: [Outcome; 6] = [
 pub fn openmetrics(summary: &RunSummary) -> String {
     let verdict = summary.verdict.as_ref();
     let cells: &[Cell] = verdict.map_or(&[], |it| &it.report.cells);
-    let mut out = Text(String::new());
+    let mut out = Text::default();
 
     out.family("karat_run", "info", "What the numbers are about.");
     let run = [
@@ -59,32 +61,58 @@ pub fn openmetrics(summary: &RunSummary) -> String {
     out.findings("check", &summary.checks);
     out.findings("gate", verdict.map_or(&[], |it| &it.findings));
 
+    out.family("karat_operational", "gauge", "Operational measure as measured; yes is 1.");
+    for (word, value) in verdict.iter().flat_map(|it| &it.operational) {
+        out.sample("karat_operational", &[("measure", word)], Some(*value));
+    }
+    out.family("karat_seed_variance", "gauge", "Variance of a metric by where it comes from.");
+    for seeds in verdict.iter().filter_map(|it| it.seeds.as_ref()) {
+        for (from, value) in [("rows", seeds.item), ("seeds", seeds.seed), ("both", seeds.joint)] {
+            let labels = [("metric", seeds.metric.word()), ("from", from)];
+            out.sample("karat_seed_variance", &labels, Some(value));
+        }
+    }
+    out.family("karat_ledger_uses", "gauge", "Verdicts shown on these rows, and how many may be.");
+    for ledger in verdict.iter().filter_map(|it| it.ledger.as_ref()) {
+        out.sample("karat_ledger_uses", &[("kind", "made")], Some(f64::from(ledger.n_uses)));
+        let allowed = ledger.n_allowed.map(f64::from);
+        out.sample("karat_ledger_uses", &[("kind", "allowed")], allowed);
+    }
+
     out.family("karat_loss", "gauge", "Last loss of the training run.");
     if let Some(train) = &summary.train {
         for (split, points) in [("train", &train.losses), ("eval", &train.eval_losses)] {
             out.sample("karat_loss", &[("split", split)], points.last().map(|it| it[1]));
         }
     }
-    out.0.push_str("# EOF\n");
-    out.0
+    out.text.push_str("# EOF\n");
+    out.text
 }
 
 fn of<'a>(cell: &'a Cell, last: (&'a str, &'a str)) -> [(&'a str, &'a str); 3] {
     [("metric", cell.metric.word()), ("slice", &cell.slice), last]
 }
 
-struct Text(String);
+#[derive(Default)]
+struct Text {
+    text: String,
+    /// Names with labels that have a value: a second value of the same would make the whole text invalid.
+    seen: BTreeSet<String>,
+}
 
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.0.push_str(&format!("# TYPE {name} {kind}\n# HELP {name} {help}\n"));
+        self.text.push_str(&format!("# TYPE {name} {kind}\n# HELP {name} {help}\n"));
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: Option<f64>) {
         let Some(value) = value.filter(|it| it.is_finite()) else { return };
         let labels: Vec<String> =
             labels.iter().map(|(key, value)| format!("{key}=\"{}\"", label(value))).collect();
-        self.0.push_str(&format!("{name}{{{}}} {}\n", labels.join(","), machine(value)));
+        let sample = format!("{name}{{{}}}", labels.join(","));
+        if self.seen.insert(sample.clone()) {
+            self.text.push_str(&format!("{sample} {}\n", machine(value)));
+        }
     }
 
     fn interval(&mut self, name: &str, cell: &Cell, interval: Option<[f64; 2]>) {

@@ -8,7 +8,9 @@ use karat_core::{
 };
 
 use crate::{
-    content::{Block, Chart, Column, Item, LineChart, Mark, Series, Stroke, Table, name, words},
+    content::{
+        Block, Chart, Column, Frame, Item, LineChart, Mark, Series, Stroke, Table, name, words,
+    },
     number as numbers,
     sections::fold,
 };
@@ -93,9 +95,10 @@ pub(crate) fn losses(train: &TrainSummary) -> Option<Block> {
         title: "Loss".to_owned(),
         x: "update",
         y: "loss",
-        has_diagonal: false,
+        frame: Frame::Points,
         mark: best(train),
         series,
+        counts: Vec::new(),
     };
     (!chart.series.is_empty()).then_some(Block::Chart(Chart::Losses(chart)))
 }
@@ -108,9 +111,10 @@ fn curves(train: &TrainSummary) -> Vec<Block> {
             title: title.to_owned(),
             x: "update",
             y,
-            has_diagonal: false,
+            frame: Frame::Points,
             mark,
             series: vec![series?],
+            counts: Vec::new(),
         };
         Some(Block::Chart(Chart::Curves(chart)))
     };
@@ -238,13 +242,20 @@ pub(crate) fn lineage(summary: &RunSummary) -> Block {
         let judged = &verdict.judged;
         facts.push(fact("candidate", digest(judged.candidate)));
         facts.extend(judged.baseline.map(|it| fact("baseline", digest(it))));
+        facts.extend(judged.anchor.map(|it| fact("anchor", digest(it))));
         facts.push(fact("evaluation snapshot", digest(judged.snapshot)));
         facts.push(fact("rows and labels", digest(judged.rows)));
         facts.push(fact("predictions", digest(judged.predictions)));
         facts
             .extend(judged.baseline_predictions.map(|it| fact("baseline predictions", digest(it))));
+        facts.extend(judged.anchor_predictions.map(|it| fact("anchor predictions", digest(it))));
         facts.push(fact("policy", digest(judged.policy)));
         facts.push(fact("judged by", name(&judged.tool)));
+        facts.extend(judged.binary.map(|it| fact("judging executable", digest(it))));
+        facts.extend(judged.code.commit.as_ref().map(|it| fact("code when judged", name(it))));
+        facts.extend(
+            verdict.ledger.as_ref().map(|it| fact("ledger entry before", digest(it.previous))),
+        );
     }
     facts.extend(summary.verdict_digest.map(|it| fact("verdict", digest(it))));
     facts.push(match &summary.code.commit {

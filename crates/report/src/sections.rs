@@ -2,23 +2,20 @@
 
 use karat_core::{
     Finding, ModelRef, Outcome, Verdict,
-    metric::Metric,
     summary::{PromotionSummary, RunSummary},
     thousands,
-    verdict::{Cell, Report},
+    verdict::{Cell, LedgerUse},
 };
 
 use crate::{
-    content::{
-        Block, Chart, Column, Entry, Item, LineChart, Section, Sentence, Series, SliceChart,
-        SliceRow, Stroke, Table, mark, name, number, words,
-    },
+    content::{Block, Column, Entry, Item, Section, Sentence, Table, mark, name, number, words},
+    curves,
     escape::line,
-    number as numbers, record,
+    evidence, number as numbers, record, slices,
 };
 
 /// The slice of all rows.
-const ALL: &str = "all";
+pub(crate) const ALL: &str = "all";
 
 /// The report in reading order.
 pub(crate) fn report(summary: &RunSummary) -> Vec<Section> {
@@ -36,10 +33,15 @@ pub(crate) fn report(summary: &RunSummary) -> Vec<Section> {
 /// What a verdict says.
 pub(crate) fn judged(verdict: &Verdict) -> Vec<Section> {
     vec![
-        section("Rules", 16_000, rules(verdict)),
+        section("Rules", 14_000, rules(verdict)),
+        section("Waivers", 1_000, evidence::waivers(verdict)),
         section("Metrics", 5_000, metrics(verdict)),
-        section("By slice", 12_000, by_slice(verdict)),
-        section("Curves", 0, curves(&verdict.report)),
+        section("By slice", 10_000, slices::by_slice(verdict)),
+        section("Changed answers", 2_000, evidence::flips(verdict)),
+        section("Slices against the baseline", 2_000, evidence::families(verdict)),
+        section("Curves", 0, curves::curves(&verdict.report)),
+        section("Seeds", 800, evidence::seeds(verdict)),
+        section("Operation", 1_500, evidence::operation(verdict)),
     ]
 }
 
@@ -156,6 +158,14 @@ pub(crate) fn lead(summary: &RunSummary) -> Vec<Sentence> {
         if verdict.inconclusive_is_allowed && verdict.outcome == Outcome::Inconclusive {
             out.push(vec![words("The policy lets an inconclusive verdict end with exit 0.")]);
         }
+        if let Some(anchor) = &verdict.anchor {
+            out.push(vec![
+                words("Rules about changes were judged against the anchor "),
+                name(anchor),
+                words(" too, so that small losses cannot add up."),
+            ]);
+        }
+        out.extend(verdict.ledger.as_ref().map(used));
         out.push(vec![words(format!(
             "Each bound is decided one-sided at reliability {}, so the intervals shown are two-sided {} ones.",
             numbers::percent(verdict.reliability),
@@ -163,6 +173,25 @@ pub(crate) fn lead(summary: &RunSummary) -> Vec<Sentence> {
         ))]);
     }
     out
+}
+
+/// How often these rows have been used.
+fn used(ledger: &LedgerUse) -> Sentence {
+    let n = thousands(u64::from(ledger.n_uses));
+    let text = match ledger.n_allowed {
+        Some(allowed) => {
+            let left = allowed.saturating_sub(ledger.n_uses);
+            let end = match left {
+                0 if allowed < ledger.n_uses => "the budget is spent, only fresh rows can tell",
+                0 => "this was the last",
+                1 => "1 is left",
+                left => &format!("{} are left", thousands(u64::from(left))),
+            };
+            format!("Use {n} of {} of these rows; {end}.", thousands(u64::from(allowed)))
+        }
+        None => format!("Use {n} of these rows; the policy sets no budget."),
+    };
+    vec![words(text)]
 }
 
 fn promoted(promotion: &PromotionSummary) -> Sentence {
@@ -182,7 +211,7 @@ fn promoted(promotion: &PromotionSummary) -> Sentence {
 }
 
 /// The level of the two-sided intervals: `90 %`.
-fn level(verdict: &Verdict) -> String {
+pub(crate) fn level(verdict: &Verdict) -> String {
     numbers::percent(2.0f64.mul_add(verdict.reliability, -1.0))
 }
 
@@ -262,6 +291,10 @@ fn all_numbers(finding: &Finding) -> String {
 /// A finding that does not simply hold: the fact, where, and what to do.
 fn told(finding: &Finding) -> Entry {
     let mut entry = located(finding);
+    if evidence::is_about_flips(finding) {
+        // Rows that changed sides have a table of their own.
+        entry.below.drain(..finding.examples.len());
+    }
     entry.head.extend([words(": "), words(&finding.message)]);
     entry
 }
@@ -317,14 +350,14 @@ pub(crate) fn metrics(verdict: &Verdict) -> Vec<Block> {
     blocks
 }
 
-fn value_columns(verdict: &Verdict) -> Vec<Column> {
+pub(crate) fn value_columns(verdict: &Verdict) -> Vec<Column> {
     let interval = format!("{} interval", level(verdict));
     ["candidate", &interval, "baseline", "improvement", &interval]
         .map(|it| Column::Number(it.to_owned()))
         .to_vec()
 }
 
-fn values(cell: &Cell) -> Vec<Item> {
+pub(crate) fn values(cell: &Cell) -> Vec<Item> {
     let value = match (cell.value, &cell.reason) {
         (None, Some(reason)) => words(reason),
         (value, _) => number(value, numbers::metric),
@@ -336,124 +369,6 @@ fn values(cell: &Cell) -> Vec<Item> {
         number(cell.improvement, numbers::signed),
         number(cell.improvement_interval, numbers::signed_interval),
     ]
-}
-
-/// A chart and a table per metric; all but the first behind a fold.
-pub(crate) fn by_slice(verdict: &Verdict) -> Vec<Block> {
-    let report = &verdict.report;
-    let sliced = |metric: Metric| {
-        report.cells.iter().filter(move |it| it.metric == metric && it.slice != ALL)
-    };
-    let label_mean = |slice: &str| {
-        report.slices.iter().find(|it| it.slice == slice).and_then(|it| it.label_mean)
-    };
-    let mut blocks = Vec::new();
-    for metric in Metric::ALL.into_iter().filter(|it| sliced(*it).next().is_some()) {
-        let mut columns = vec![
-            Column::Text("slice"),
-            Column::Number("rows".to_owned()),
-            Column::Number("label mean".to_owned()),
-        ];
-        columns.extend(value_columns(verdict));
-        let row = |cell: &Cell| {
-            let what = vec![
-                name(&cell.slice),
-                Item::Number(thousands(cell.n_rows)),
-                number(label_mean(&cell.slice), numbers::metric),
-            ];
-            [what, values(cell)].concat()
-        };
-        let table = Table {
-            caption: format!("{metric} by slice"),
-            columns,
-            rows: sliced(metric).map(row).collect(),
-        };
-        let both = vec![Block::Chart(slice_chart(verdict, metric)), Block::Table(table)];
-        if blocks.is_empty() {
-            blocks.push(Block::Line(vec![name(metric.word())]));
-            blocks.extend(both);
-        } else {
-            blocks.push(Block::Fold { title: vec![name(metric.word())], blocks: both });
-        }
-    }
-    blocks
-}
-
-fn slice_chart(verdict: &Verdict, metric: Metric) -> Chart {
-    let report = &verdict.report;
-    let finite = |it: &Option<f64>| it.filter(|it| it.is_finite());
-    let rows = report.cells.iter().filter(|it| it.metric == metric && it.slice != ALL).filter_map(
-        |cell| {
-            Some(SliceRow {
-                slice: cell.slice.clone(),
-                n_rows: cell.n_rows,
-                value: finite(&cell.value)?,
-                interval: cell.interval.filter(|it| it.iter().all(|end| end.is_finite())),
-                baseline: finite(&cell.baseline),
-            })
-        },
-    );
-    Chart::Slices(SliceChart {
-        metric,
-        all: report.cell(metric, ALL).and_then(|it| finite(&it.value)),
-        level: level(verdict),
-        rows: rows.collect(),
-    })
-}
-
-fn curves(report: &Report) -> Vec<Block> {
-    let frame = |title: &str, x, y, has_diagonal, series: Vec<Option<Series>>| {
-        let series: Vec<Series> = series.into_iter().flatten().collect();
-        let title = title.to_owned();
-        let chart = LineChart { title, x, y, has_diagonal, mark: None, series };
-        (!chart.series.is_empty()).then_some(Block::Chart(Chart::Curves(chart)))
-    };
-    let series =
-        |label: &str, stroke, key: &str| Series::new(label, stroke, report.curves.get(key)?);
-    let mut blocks = vec![
-        frame(
-            "ROC curve",
-            "false positive rate",
-            "true positive rate",
-            true,
-            vec![
-                series("candidate", Stroke::Line, "roc"),
-                series("baseline", Stroke::Line, "roc_baseline"),
-            ],
-        ),
-        frame(
-            "Reliability diagram",
-            "predicted probability",
-            "observed share",
-            true,
-            vec![
-                series("candidate", Stroke::Dots, "calibration"),
-                series("baseline", Stroke::Dots, "calibration_baseline"),
-            ],
-        ),
-        frame(
-            "Scores by class",
-            "score",
-            "rows",
-            false,
-            vec![
-                series("negative", Stroke::Area, "scores_negative"),
-                series("positive", Stroke::Area, "scores_positive"),
-            ],
-        ),
-    ];
-    const KNOWN: [&str; 6] = [
-        "roc",
-        "roc_baseline",
-        "calibration",
-        "calibration_baseline",
-        "scores_negative",
-        "scores_positive",
-    ];
-    for key in report.curves.keys().filter(|it| !KNOWN.contains(&it.as_str())) {
-        blocks.push(frame(key, "x", "y", false, vec![series("candidate", Stroke::Line, key)]));
-    }
-    blocks.into_iter().flatten().collect()
 }
 
 fn checks(findings: &[Finding]) -> Vec<Block> {

@@ -1,7 +1,7 @@
-//! The few curves a person looks at: ROC, reliability diagram, where the scores lie.
+//! The few curves a person looks at: ROC, precision over recall, reliability diagram, where the scores lie.
 //!
 //! Each is a series of at most [`POINTS_MAX`] points. `calibration` of a regression is mean label over mean prediction
-//! in bins of equal mass.
+//! in bins of equal mass; `calibration_rows` has the rows of each bin of `calibration`.
 
 use std::collections::BTreeMap;
 
@@ -40,27 +40,49 @@ pub(super) fn add(curves: &mut BTreeMap<String, Vec<[f64; 2]>>, rows: &ScoredRow
                 score: &rows.score,
             };
             let ranked = Ranked::new(&scores);
-            put("roc", roc(&ranked));
-            put("calibration", reliability(&ranked));
+            let steps = steps(&ranked);
+            put("roc", roc(&steps));
+            put("precision_recall", precision_recall(&steps));
+            let bins = reliability(&ranked);
+            put("calibration", bins.iter().map(|it| [it[0], it[1]]).collect());
+            put("calibration_rows", bins.iter().map(|it| [it[0], it[2]]).collect());
             put("scores_negative", histogram(rows, |label| label < 0.5));
             put("scores_positive", histogram(rows, |label| 0.5 <= label));
         }
-        Task::Regression => put("calibration", predicted_against_actual(rows)),
+        Task::Regression => {
+            let bins = predicted_against_actual(rows);
+            put("calibration", bins.iter().map(|it| [it[0], it[1]]).collect());
+            put("calibration_rows", bins.iter().map(|it| [it[0], it[2]]).collect());
+        }
         Task::Multiclass => {}
     }
 }
 
-/// (false positive rate, true positive rate) from the highest score down, thinned evenly; empty with one class only.
-fn roc(ranked: &Ranked) -> Vec<[f64; 2]> {
+/// (negatives, positives) chosen after each run of equal scores, from the highest score down; empty with one class only.
+fn steps(ranked: &Ranked) -> Vec<(i32, i32)> {
     let ones = vec![[1]; ranked.n_rows()];
     let mut found = Steps(vec![(0, 0)]);
     ranked.visit(&ones, &mut found);
     let Steps(steps) = found;
-    let Some((n, p)) = steps.last().copied().filter(|(n, p)| 0 < *n && 0 < *p) else {
-        return Vec::new();
-    };
-    let share = |part: i32, of: i32| f64::from(part) / f64::from(of);
-    thin(&steps.into_iter().map(|step| [share(step.0, n), share(step.1, p)]).collect::<Vec<_>>())
+    let has_both = steps.last().is_some_and(|(n, p)| 0 < *n && 0 < *p);
+    if has_both { steps } else { Vec::new() }
+}
+
+fn share(part: i32, of: i32) -> f64 {
+    f64::from(part) / f64::from(of)
+}
+
+/// (false positive rate, true positive rate), thinned evenly.
+fn roc(steps: &[(i32, i32)]) -> Vec<[f64; 2]> {
+    let Some((n, p)) = steps.last().copied() else { return Vec::new() };
+    thin(&steps.iter().map(|step| [share(step.0, n), share(step.1, p)]).collect::<Vec<_>>())
+}
+
+/// (recall, precision), thinned evenly. Nothing chosen has no precision, so the first point is the first run's.
+fn precision_recall(steps: &[(i32, i32)]) -> Vec<[f64; 2]> {
+    let Some((_, p)) = steps.last().copied() else { return Vec::new() };
+    let point = |step: &(i32, i32)| [share(step.1, p), share(step.1, step.0 + step.1)];
+    thin(&steps[1..].iter().map(point).collect::<Vec<_>>())
 }
 
 /// (negatives, positives) chosen after each run.
@@ -82,12 +104,12 @@ fn thin(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
     (0..POINTS_MAX).map(|i| points[i * (points.len() - 1) / (POINTS_MAX - 1)]).collect()
 }
 
-/// (mean score, share of positives) of each bin.
-fn reliability(ranked: &Ranked) -> Vec<[f64; 2]> {
+/// (mean score, share of positives, rows) of each bin.
+fn reliability(ranked: &Ranked) -> Vec<[f64; 3]> {
     let ones = vec![[1]; ranked.n_rows()];
     let [bins] = bins(ranked, Weights::new(&ones));
     let filled = bins.into_iter().filter(|it| 0.0 < it.n);
-    filled.map(|it| [it.scores / it.n, it.positives / it.n]).collect()
+    filled.map(|it| [it.scores / it.n, it.positives / it.n, it.n]).collect()
 }
 
 /// (middle of the bar, share of the rows).
@@ -109,8 +131,8 @@ fn histogram(rows: &ScoredRows, belongs: impl Fn(f32) -> bool) -> Vec<[f64; 2]> 
     bars.iter().enumerate().map(point).collect()
 }
 
-/// (mean prediction, mean label) in bins of equal mass.
-fn predicted_against_actual(rows: &ScoredRows) -> Vec<[f64; 2]> {
+/// (mean prediction, mean label, rows) in bins of equal mass.
+fn predicted_against_actual(rows: &ScoredRows) -> Vec<[f64; 3]> {
     let mut order: Vec<usize> = (0..rows.label.len()).collect();
     order.sort_by(|a, b| {
         rows.score[*a].total_cmp(&rows.score[*b]).then(rows.label[*a].total_cmp(&rows.label[*b]))
@@ -121,7 +143,7 @@ fn predicted_against_actual(rows: &ScoredRows) -> Vec<[f64; 2]> {
             let mean = |values: &[f32]| {
                 bin.iter().map(|row| f64::from(values[*row])).sum::<f64>() / bin.len() as f64
             };
-            [mean(&rows.score), mean(&rows.label)]
+            [mean(&rows.score), mean(&rows.label), bin.len() as f64]
         })
         .collect()
 }

@@ -50,32 +50,36 @@ fn every_fitting_metric_is_in_the_table_and_improvements_are_positive() {
         Some(&old),
         "all",
         expect![[r#"
-        all: 300 rows, label mean 0.343
-        carrier=AA: 120 rows, label mean 0.325
-        carrier=HA: 15 rows, label mean 0.467
-        carrier=UA: 165 rows, label mean 0.345
-        evening: 100 rows, label mean 0.330
-        night: 0 rows, label mean none
-        auc 0.8160 (0.7702 to 0.8543), was 0.7011, 0.1149 (0.0954 to 0.1343)
-        average_precision 0.7348, was 0.5747, 0.1601
-        log_loss 0.5188 (0.4837 to 0.5538), was 0.6215, 0.1027 (0.0904 to 0.1149)
-        brier 0.1733 (0.1580 to 0.1885), was 0.2169, 0.0436 (0.0382 to 0.0489)
-        accuracy 0.7200 (0.6755 to 0.7605), was 0.6433, 0.0767 (0.0515 to 0.1076)
-        balanced_accuracy 0.7080, was 0.6381, 0.0700
-        precision 0.5798, was 0.4848, 0.0950
-        recall 0.6699, was 0.6214, 0.0485
-        f1 0.6216, was 0.5447, 0.0769
-        ece 0.1308, was 0.1277, -0.0030
-        ece_debiased 0.0196, was 0.0143, -0.0053
-        calibration: 15 points
-        calibration_baseline: 15 points
-        roc: 200 points
-        roc_baseline: 200 points
-        scores_negative: 40 points
-        scores_negative_baseline: 40 points
-        scores_positive: 40 points
-        scores_positive_baseline: 40 points
-    "#]],
+            all: 300 rows, label mean 0.343
+            carrier=AA: 120 rows, label mean 0.325
+            carrier=HA: 15 rows, label mean 0.467
+            carrier=UA: 165 rows, label mean 0.345
+            evening: 100 rows, label mean 0.330
+            night: 0 rows, label mean none
+            auc 0.8160 (0.7702 to 0.8543), was 0.7011, 0.1149 (0.0954 to 0.1343)
+            average_precision 0.7348, was 0.5747, 0.1601
+            log_loss 0.5188 (0.4837 to 0.5538), was 0.6215, 0.1027 (0.0904 to 0.1149)
+            brier 0.1733 (0.1580 to 0.1885), was 0.2169, 0.0436 (0.0382 to 0.0489)
+            accuracy 0.7200 (0.6755 to 0.7605), was 0.6433, 0.0767 (0.0515 to 0.1076)
+            balanced_accuracy 0.7080, was 0.6381, 0.0700
+            precision 0.5798, was 0.4848, 0.0950
+            recall 0.6699, was 0.6214, 0.0485
+            f1 0.6216, was 0.5447, 0.0769
+            ece 0.1308, was 0.1277, -0.0030
+            ece_debiased 0.0196, was 0.0143, -0.0053
+            calibration: 15 points
+            calibration_baseline: 15 points
+            calibration_rows: 15 points
+            calibration_rows_baseline: 15 points
+            precision_recall: 200 points
+            precision_recall_baseline: 200 points
+            roc: 200 points
+            roc_baseline: 200 points
+            scores_negative: 40 points
+            scores_negative_baseline: 40 points
+            scores_positive: 40 points
+            scores_positive_baseline: 40 points
+        "#]],
     );
 }
 
@@ -90,28 +94,30 @@ fn small_slices_are_counted_and_not_measured() {
         None,
         "carrier=AA",
         expect![[r#"
-        all: 300 rows, label mean 0.343
-        carrier=AA: 120 rows, label mean 0.325
-        carrier=HA: 15 rows, label mean 0.467
-        carrier=UA: 165 rows, label mean 0.345
-        evening: 100 rows, label mean 0.330
-        night: 0 rows, label mean none
-        auc 0.7449 (0.6497 to 0.8213)
-        average_precision 0.6753
-        log_loss 0.5990 (0.5422 to 0.6558)
-        brier 0.2069 (0.1823 to 0.2316)
-        accuracy 0.6833 (0.6101 to 0.7485)
-        balanced_accuracy 0.6857
-        precision 0.5094
-        recall 0.6923
-        f1 0.5870
-        ece 0.1764
-        ece_debiased 0.0304
-        calibration: 15 points
-        roc: 200 points
-        scores_negative: 40 points
-        scores_positive: 40 points
-    "#]],
+            all: 300 rows, label mean 0.343
+            carrier=AA: 120 rows, label mean 0.325
+            carrier=HA: 15 rows, label mean 0.467
+            carrier=UA: 165 rows, label mean 0.345
+            evening: 100 rows, label mean 0.330
+            night: 0 rows, label mean none
+            auc 0.7449 (0.6497 to 0.8213)
+            average_precision 0.6753
+            log_loss 0.5990 (0.5422 to 0.6558)
+            brier 0.2069 (0.1823 to 0.2316)
+            accuracy 0.6833 (0.6101 to 0.7485)
+            balanced_accuracy 0.6857
+            precision 0.5094
+            recall 0.6923
+            f1 0.5870
+            ece 0.1764
+            ece_debiased 0.0304
+            calibration: 15 points
+            calibration_rows: 15 points
+            precision_recall: 200 points
+            roc: 200 points
+            scores_negative: 40 points
+            scores_positive: 40 points
+        "#]],
     );
 }
 
@@ -124,28 +130,30 @@ fn what_cannot_be_measured_says_why() {
         Some(&flights(40, "old", 1.0)),
         "all",
         expect![[r#"
-        all: 40 rows, label mean 0.425
-        carrier=AA: 16 rows, label mean 0.500
-        carrier=HA: 2 rows, label mean 0.500
-        carrier=UA: 22 rows, label mean 0.364
-        evening: 14 rows, label mean 0.500
-        night: 0 rows, label mean none
-        auc -, was 0.8849, -: 1 of 40 scores are NaN or infinite
-        average_precision -, was 0.8591, -: 1 of 40 scores are NaN or infinite
-        log_loss -, was 0.4689, -: 1 of 40 scores are NaN or infinite
-        brier -, was 0.1506, -: 1 of 40 scores are NaN or infinite
-        accuracy -, was 0.8250, -: 1 of 40 scores are NaN or infinite
-        balanced_accuracy -, was 0.8402, -: 1 of 40 scores are NaN or infinite
-        precision -, was 0.7273, -: 1 of 40 scores are NaN or infinite
-        recall -, was 0.9412, -: 1 of 40 scores are NaN or infinite
-        f1 -, was 0.8205, -: 1 of 40 scores are NaN or infinite
-        ece -, was 0.1985, -: 1 of 40 scores are NaN or infinite
-        ece_debiased -, was 0.0013, -: 1 of 40 scores are NaN or infinite
-        calibration_baseline: 15 points
-        roc_baseline: 41 points
-        scores_negative_baseline: 40 points
-        scores_positive_baseline: 40 points
-    "#]],
+            all: 40 rows, label mean 0.425
+            carrier=AA: 16 rows, label mean 0.500
+            carrier=HA: 2 rows, label mean 0.500
+            carrier=UA: 22 rows, label mean 0.364
+            evening: 14 rows, label mean 0.500
+            night: 0 rows, label mean none
+            auc -, was 0.8849, -: 1 of 40 scores are NaN or infinite
+            average_precision -, was 0.8591, -: 1 of 40 scores are NaN or infinite
+            log_loss -, was 0.4689, -: 1 of 40 scores are NaN or infinite
+            brier -, was 0.1506, -: 1 of 40 scores are NaN or infinite
+            accuracy -, was 0.8250, -: 1 of 40 scores are NaN or infinite
+            balanced_accuracy -, was 0.8402, -: 1 of 40 scores are NaN or infinite
+            precision -, was 0.7273, -: 1 of 40 scores are NaN or infinite
+            recall -, was 0.9412, -: 1 of 40 scores are NaN or infinite
+            f1 -, was 0.8205, -: 1 of 40 scores are NaN or infinite
+            ece -, was 0.1985, -: 1 of 40 scores are NaN or infinite
+            ece_debiased -, was 0.0013, -: 1 of 40 scores are NaN or infinite
+            calibration_baseline: 15 points
+            calibration_rows_baseline: 15 points
+            precision_recall_baseline: 40 points
+            roc_baseline: 41 points
+            scores_negative_baseline: 40 points
+            scores_positive_baseline: 40 points
+        "#]],
     );
 }
 
@@ -157,21 +165,22 @@ fn one_class_leaves_the_metrics_that_need_no_other() {
         None,
         "all",
         expect![[r#"
-        all: 40 rows, label mean 1.000
-        auc -: all 40 rows are positive
-        average_precision -: all 40 rows are positive
-        log_loss 0.8615 (0.6814 to 1.0416)
-        brier 0.3066 (0.2368 to 0.3763)
-        accuracy 0.5000 (0.3741 to 0.6259)
-        balanced_accuracy -: all rows have the same label
-        precision 1.0000
-        recall 0.5000
-        f1 0.6667
-        ece 0.4920
-        ece_debiased 0.3062
-        calibration: 15 points
-        scores_positive: 40 points
-    "#]],
+            all: 40 rows, label mean 1.000
+            auc -: all 40 rows are positive
+            average_precision -: all 40 rows are positive
+            log_loss 0.8615 (0.6814 to 1.0416)
+            brier 0.3066 (0.2368 to 0.3763)
+            accuracy 0.5000 (0.3741 to 0.6259)
+            balanced_accuracy -: all rows have the same label
+            precision 1.0000
+            recall 0.5000
+            f1 0.6667
+            ece 0.4920
+            ece_debiased 0.3062
+            calibration: 15 points
+            calibration_rows: 15 points
+            scores_positive: 40 points
+        "#]],
     );
 }
 
@@ -229,12 +238,13 @@ fn several_classes_and_numbers_have_their_own_metrics() {
         None,
         "all",
         expect![[r#"
-        all: 60 rows, label mean -0.022
-        rmse 0.4568 (0.4003 to 0.5133)
-        mae 0.3789 (0.3243 to 0.4336)
-        r2 0.7013 (0.5906 to 0.8119)
-        calibration: 15 points
-    "#]],
+            all: 60 rows, label mean -0.022
+            rmse 0.4568 (0.4003 to 0.5133)
+            mae 0.3789 (0.3243 to 0.4336)
+            r2 0.7013 (0.5906 to 0.8119)
+            calibration: 15 points
+            calibration_rows: 15 points
+        "#]],
     );
 }
 
@@ -259,6 +269,17 @@ fn curves_are_thinned_and_keep_their_ends() {
         roc.windows(2).map(|it| (it[1][0] - it[0][0]) * 0.5 * (it[0][1] + it[1][1])).sum();
     let auc = found.cell(Metric::Auc, "all").and_then(|it| it.value).expect("measured");
     assert!((area - auc).abs() < 2e-3, "{area} {auc}");
+    // So is the area under precision over recall, by its steps, but for the thinning: the average precision.
+    let curve = &found.curves["precision_recall"];
+    assert_eq!((curve.len(), curve[POINTS_MAX - 1][0]), (POINTS_MAX, 1.0));
+    assert!(curve.iter().all(|it| 0.0 <= it[1] && it[1] <= 1.0));
+    let area: f64 = curve.windows(2).map(|it| (it[1][0] - it[0][0]) * it[1][1]).sum::<f64>()
+        + curve[0][0] * curve[0][1];
+    let precision =
+        found.cell(Metric::AveragePrecision, "all").and_then(|it| it.value).expect("measured");
+    assert!((area - precision).abs() < 1e-2, "{area} {precision}");
+    let rows: f64 = found.curves["calibration_rows"].iter().map(|it| it[1]).sum();
+    assert_eq!(rows as usize, 2_000, "every row is in one bin");
     let calibration = &found.curves["calibration"];
     assert_eq!(calibration.len(), 15);
     assert!(calibration.is_sorted_by(|a, b| a[0] <= b[0]));

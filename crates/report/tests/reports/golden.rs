@@ -40,6 +40,13 @@ fn metrics_json_nests_slices_and_leaves_out_what_was_not_measured() {
         {
           "auc": 0.6912,
           "log_loss": 0.5021,
+          "operational": {
+            "latency_p95_ms": 4.217,
+            "model_size_mib": 0.3721,
+            "replay_identical": 1.0,
+            "robustness(noise=0.05)": 0.0312,
+            "rows_per_second": 812345.6
+          },
           "slices": {
             "carrier=UA": {
               "auc": 0.6702,

@@ -41,11 +41,15 @@ fn a_first_version_that_was_promoted() {
             promotion.reason = String::new();
         },
         expect![[r#"
-            # **✓ pass**: gate `release` passes `flights@2`: 3 of 3 rules hold
+            # **✓ pass**: gate `release` passes `flights@2`: 5 of 5 rules hold
 
             `flights@champion` now points to `flights@1`
 
             No baseline: the policy lets a first version pass on absolute rules alone.
+
+            Rules about changes were judged against the anchor `flights@1` too, so that small losses cannot add up.
+
+            Use 3 of 8 of these rows; 5 are left.
 
             Each bound is decided one-sided at reliability 95 %, so the intervals shown are two-sided 90 % ones.
 
@@ -63,9 +67,13 @@ fn inconclusive_that_the_policy_lets_through_says_so_and_is_no_failure_for_ci() 
     check(
         change,
         expect![[r#"
-            # **? inconclusive**: gate `release` cannot tell about `flights@2` against `flights@1`: 2 of 3 rules hold, 1 lacks rows
+            # **? inconclusive**: gate `release` cannot tell about `flights@2` against `flights@1`: 4 of 5 rules hold, 1 lacks rows
 
             The policy lets an inconclusive verdict end with exit 0.
+
+            Rules about changes were judged against the anchor `flights@1` too, so that small losses cannot add up.
+
+            Use 3 of 8 of these rows; 5 are left.
 
             Each bound is decided one-sided at reliability 95 %, so the intervals shown are two-sided 90 % ones.
 
@@ -100,6 +108,10 @@ fn failed_checks_speak_before_a_verdict() {
         },
         expect![[r#"
             # **✗ fail**: snapshot `flights@9f3c21ab`: 1 of 3 checks holds, 1 fails, 1 warns
+
+            Rules about changes were judged against the anchor `flights@1` too, so that small losses cannot add up.
+
+            Use 3 of 8 of these rows; 5 are left.
 
             Each bound is decided one-sided at reliability 95 %, so the intervals shown are two-sided 90 % ones.
 
@@ -140,5 +152,5 @@ fn the_worst_rule_comes_first_in_the_table() {
     let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is missing"));
     assert!(place("| `last in the policy` |") < place("| `ranks at all` |"));
     // The number is the rule's place in the policy, whatever the order of the table.
-    assert!(text.contains("| 4 | `last in the policy` |"));
+    assert!(text.contains("| 6 | `last in the policy` |"));
 }

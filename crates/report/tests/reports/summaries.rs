@@ -6,7 +6,7 @@ use karat_core::{
     Digest, Environment, Finding, Host, Outcome, Tier, Verdict,
     metric::Metric,
     summary::{CodeVersion, DataSummary, PromotionSummary, RunSummary, TrainCost, TrainSummary},
-    verdict::{Cell, Judged, Report, SliceCount},
+    verdict::{Cell, FamilyTest, Judged, LedgerUse, Report, SeedVariance, SliceCount},
 };
 
 /// A retrained flights model that is worse for one carrier, undecided for another, and not better elsewhere.
@@ -194,10 +194,30 @@ fn verdict() -> Verdict {
     ];
     findings[3].advice =
         Some("about 4,900 more labelled rows of carrier=HA would decide it".to_owned());
-    findings[2].numbers =
-        BTreeMap::from([("p".to_owned(), 0.000_012), ("n flipped".to_owned(), 412.0)]);
-    findings[2].examples =
-        vec!["2013-07.parquet row 88,213: late, was right, now wrong".to_owned()];
+    findings[2].numbers = [("p", 0.000_012), ("wrong_to_right", 152.0), ("right_to_wrong", 260.0)]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+    findings[2].examples = vec![
+        "wrong to right: UA 1545 EWR 2013-07-01T05:00:00Z".to_owned(),
+        "right to wrong: UA 1714 LGA 2013-07-01T05:00:00Z".to_owned(),
+    ];
+    findings.push(Finding {
+        value: Some(4.217),
+        ..Finding::new(
+            "fast enough",
+            "latency_p95_ms",
+            Outcome::Pass,
+            "at most 20",
+            "latency_p95_ms is 4.217",
+        )
+    });
+    findings.push(Finding::new(
+        "log loss holds",
+        "log_loss, slice evening",
+        Outcome::Waived,
+        "change at least -0.01",
+        "worse than allowed (fail); waived until 2026-12-31 by ana: September labels arrive late",
+    ));
     Verdict {
         version: 1,
         gate: "release".to_owned(),
@@ -211,8 +231,8 @@ fn verdict() -> Verdict {
             rows: digest("rows"),
             predictions: digest("predictions"),
             baseline_predictions: Some(digest("baseline predictions")),
-            anchor: None,
-            anchor_predictions: None,
+            anchor: Some(digest("anchor")),
+            anchor_predictions: Some(digest("anchor predictions")),
             policy: digest("policy"),
             tool: "karat 0.1.0".to_owned(),
             binary: None,
@@ -220,13 +240,27 @@ fn verdict() -> Verdict {
         },
         candidate: "flights@2".to_owned(),
         baseline: "flights@1".to_owned(),
-        anchor: None,
+        anchor: Some("flights@1".to_owned()),
         reliability: 0.95,
-        ledger: None,
+        ledger: Some(LedgerUse { n_uses: 3, n_allowed: Some(8), previous: digest("use 2") }),
         findings,
-        families: Vec::new(),
-        seeds: None,
-        operational: BTreeMap::new(),
+        families: families(),
+        seeds: Some(SeedVariance {
+            n_seeds: 5,
+            metric: Metric::Auc,
+            item: 1.296e-5,
+            seed: 4.1e-6,
+            joint: 1.71e-5,
+        }),
+        operational: [
+            ("latency_p95_ms", 4.217),
+            ("model_size_mib", 0.3721),
+            ("replay_identical", 1.0),
+            ("robustness(noise=0.05)", 0.0312),
+            ("rows_per_second", 812_345.6),
+        ]
+        .map(|(word, value)| (word.to_owned(), value))
+        .into(),
         report: Report {
             cells: cells(),
             slices: [
@@ -244,6 +278,22 @@ fn verdict() -> Verdict {
             curves: curves(),
         },
     }
+}
+
+fn families() -> Vec<FamilyTest> {
+    let test = |slice: &str, n_rows, p, p_holm, p_bh| FamilyTest {
+        family: "carrier=*".to_owned(),
+        metric: Metric::Auc,
+        slice: slice.to_owned(),
+        n_rows,
+        p,
+        p_holm,
+        p_bh,
+    };
+    vec![
+        test("carrier=UA", 5_066, 0.000_012, 0.000_024, 0.000_024),
+        test("carrier=HA", 31, 0.61, 0.61, 0.61),
+    ]
 }
 
 fn cells() -> Vec<Cell> {
@@ -278,6 +328,10 @@ fn cells() -> Vec<Cell> {
 
 fn curves() -> BTreeMap<String, Vec<[f64; 2]>> {
     let roc = (0..=20u32).map(|i| f64::from(i) / 20.0).map(|x| [x, x.sqrt()]).collect();
+    let precision_recall =
+        (1..=20u32).map(|i| f64::from(i) / 20.0).map(|x| [x, 0.9 - 0.67 * x * x]).collect();
+    let calibration_rows =
+        (1..=9u32).map(|i| [f64::from(i) / 10.0, 3_195.0 - f64::from(i % 2)]).collect();
     let calibration =
         (1..=9u32).map(|i| f64::from(i) / 10.0).map(|x| [x, x * 0.9 + 0.02]).collect();
     let scores = |peak: f64| {
@@ -286,7 +340,9 @@ fn curves() -> BTreeMap<String, Vec<[f64; 2]>> {
     };
     BTreeMap::from([
         ("roc".to_owned(), roc),
+        ("precision_recall".to_owned(), precision_recall),
         ("calibration".to_owned(), calibration),
+        ("calibration_rows".to_owned(), calibration_rows),
         ("scores_negative".to_owned(), scores(0.2)),
         ("scores_positive".to_owned(), scores(0.6)),
     ])
