@@ -11,7 +11,7 @@ use std::{
 
 use arrow::array::{Array, ArrayRef, AsArray as _, Float32Array, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMillisecondType};
 use karat_core::{
     Failure, FeaturePlan, Task,
     port::{ScoreRequest, ScoreSummary},
@@ -150,8 +150,7 @@ impl<'a> Sink<'a> {
         let n_offset = columns.len().min(n_copied + usize::from(self.layout.n_keys == 0));
         for (column, field) in columns[..n_offset].iter_mut().zip(self.layout.schema.fields()) {
             if column.data_type() != field.data_type() {
-                *column = arrow::compute::cast(column, field.data_type())
-                    .map_err(|error| internal(format_args!("a copied column: {error}")))?;
+                *column = as_type(column, field.data_type())?;
             }
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.layout.schema), columns)
@@ -179,6 +178,21 @@ impl<'a> Sink<'a> {
         }
         Ok(ScoreSummary { n_rows: self.n_rows, n_labeled: self.n_labeled, n_quarantined, rows })
     }
+}
+
+/// `column` as `ty`. Times are in UTC already: they get its name, where Arrow's cast would look up each one's offset.
+fn as_type(column: &ArrayRef, ty: &DataType) -> Result<ArrayRef, Failure> {
+    let milliseconds = TimeUnit::Millisecond;
+    if let (DataType::Timestamp(from, None), DataType::Timestamp(to, Some(zone))) =
+        (column.data_type(), ty)
+        && *from == milliseconds
+        && *to == milliseconds
+    {
+        let times = column.as_primitive::<TimestampMillisecondType>().clone();
+        return Ok(Arc::new(times.with_timezone(Arc::clone(zone))));
+    }
+    arrow::compute::cast(column, ty)
+        .map_err(|error| internal(format_args!("a copied column: {error}")))
 }
 
 fn share(n: u64, of: u64) -> f64 {
