@@ -19,7 +19,6 @@ const UNTESTED: &[&str] = &[
     "device-disagrees",
     "device-unusable",
     "file-io",
-    "file-name",
     "input-invalid",
     "thread-failed",
 ];

@@ -19,6 +19,18 @@ fn missing_and_empty_files_are_named() {
     assert!(!sandbox.path().join("p/karat.toml").exists(), "a failed init writes no project");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_whose_name_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let sandbox = Sandbox::churn(KARAT);
+    sandbox.edit("karat.toml", "files = \"churn.csv\"", "files = \"*.csv\"");
+    let name = std::ffi::OsStr::from_bytes(b"b\xff.csv");
+    std::fs::write(sandbox.path().join(name), sandbox.read("churn.csv")).expect("writes");
+    let _ = sandbox.karat("check").expect_code(2).expect_error("file-name", &["b\u{fffd}.csv"]);
+}
+
 #[test]
 fn a_truncated_parquet_file_is_named() {
     let sandbox = Sandbox::churn(KARAT);
