@@ -48,7 +48,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("p384", &["karat-attest"]),
     ("p521", &["karat-attest"]),
     ("ureq", &["karat-track"]),
-    ("tiny_http", &["karat-ui"]),
+    ("httparse", &["karat-ui"]),
     ("saphyr", &["karat"]),
     // It switches on a feature of serde_json that the binary does not have.
     ("cargo_metadata", &[]),
