@@ -2,6 +2,7 @@
 
 use karat_core::{
     Finding, ModelRef, Outcome, Verdict,
+    policy::Reveal,
     summary::{PromotionSummary, RunSummary},
     thousands,
     verdict::{Cell, LedgerUse},
@@ -191,7 +192,11 @@ fn used(ledger: &LedgerUse) -> Sentence {
         }
         None => format!("Use {n} of these rows; the policy sets no budget."),
     };
-    vec![words(text)]
+    let unseen = match ledger.reveal {
+        Reveal::Verdict => " Numbers about answers stay unseen, as the policy asks.",
+        Reveal::Numbers => "",
+    };
+    vec![words(text + unseen)]
 }
 
 fn promoted(promotion: &PromotionSummary) -> Sentence {

@@ -3,11 +3,15 @@
 use expect_test::{expect, expect_file};
 use karat_core::{Verdict, summary::RunSummary};
 use karat_report::{
-    junit_xml, metrics_json, model_card, openmetrics, report_html, report_json, report_md,
-    verdict_json,
+    code_quality, junit_xml, metrics_json, model_card, openmetrics, report_html, report_json,
+    report_md, verdict_json,
 };
 
-use crate::summaries::{empty, flights};
+use crate::{
+    hostile::hostile,
+    outputs::places,
+    summaries::{empty, flights},
+};
 
 #[test]
 fn report_md_is_as_pinned() {
@@ -22,6 +26,22 @@ fn report_html_is_as_pinned() {
 #[test]
 fn junit_xml_is_as_pinned() {
     expect_file!["../golden/junit.xml"].assert_eq(&junit_xml(&flights()));
+}
+
+#[test]
+fn code_quality_is_as_pinned() {
+    let text = code_quality(&flights(), &places());
+    expect_file!["../golden/code-quality.json"].assert_eq(&text);
+}
+
+/// Pinned for the readers of other people that `ci/interop.py` asks: what is hostile must be valid there too.
+#[test]
+fn hostile_files_for_machines_are_as_pinned() {
+    let hostile = hostile();
+    expect_file!["../golden/hostile-junit.xml"].assert_eq(&junit_xml(&hostile));
+    expect_file!["../golden/hostile-metrics.txt"].assert_eq(&openmetrics(&hostile));
+    let text = code_quality(&hostile, &places());
+    expect_file!["../golden/hostile-code-quality.json"].assert_eq(&text);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The first line and the lead in every situation.
 
 use expect_test::{Expect, expect};
-use karat_core::{Finding, Outcome, summary::RunSummary};
+use karat_core::{Finding, Outcome, policy::Reveal, summary::RunSummary};
 use karat_report::{junit_xml, report_md};
 
 use crate::summaries::flights;
@@ -153,4 +153,24 @@ fn the_worst_rule_comes_first_in_the_table() {
     assert!(place("| `last in the policy` |") < place("| `ranks at all` |"));
     // The number is the rule's place in the policy, whatever the order of the table.
     assert!(text.contains("| 6 | `last in the policy` |"));
+}
+
+#[test]
+fn the_lead_tells_how_often_the_rows_were_used() {
+    let lead = |change: fn(&mut karat_core::verdict::LedgerUse)| {
+        let mut summary = flights();
+        let verdict = summary.verdict.as_mut().expect("judged");
+        change(verdict.ledger.as_mut().expect("counted"));
+        report_md(&summary)
+    };
+    assert!(lead(|_| {}).contains("\nUse 3 of 8 of these rows; 5 are left.\n"));
+    assert!(lead(|it| it.n_uses = 8).contains("Use 8 of 8 of these rows; this was the last."));
+    assert!(lead(|it| it.n_uses = 9).contains("the budget is spent, only fresh rows can tell."));
+    assert!(
+        lead(|it| it.n_allowed = None).contains("Use 3 of these rows; the policy sets no budget.")
+    );
+    assert!(
+        lead(|it| it.reveal = Reveal::Verdict)
+            .contains("5 are left. Numbers about answers stay unseen")
+    );
 }

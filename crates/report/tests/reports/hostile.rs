@@ -18,7 +18,8 @@ const HOSTILE: &str = "<script>alert(1)</script>|`x```\r\n# head\n\"'&amp;]]>-->
 /// [`HOSTILE`] as readers may see it: one line, nothing invisible.
 const SHOWN: &str = "<script>alert(1)</script>|`x```\\r\\n# head\\n\"'&amp;]]>--></style>\\u{1b}[31m\\u{202e}\\u{0}\\u{ffff}\\ @everyone ![i](https://e.vil/x) $x$";
 
-fn hostile() -> RunSummary {
+/// [`hostile_with`] all of it at once.
+pub(crate) fn hostile() -> RunSummary {
     hostile_with(HOSTILE)
 }
 

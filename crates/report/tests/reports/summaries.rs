@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use karat_core::{
     Digest, Environment, Finding, Host, Outcome, Tier, Verdict,
     metric::Metric,
+    policy::Reveal,
     summary::{CodeVersion, DataSummary, PromotionSummary, RunSummary, TrainCost, TrainSummary},
     verdict::{Cell, FamilyTest, Judged, LedgerUse, Report, SeedVariance, SliceCount},
 };
@@ -242,7 +243,12 @@ fn verdict() -> Verdict {
         baseline: "flights@1".to_owned(),
         anchor: Some("flights@1".to_owned()),
         reliability: 0.95,
-        ledger: Some(LedgerUse { n_uses: 3, n_allowed: Some(8), previous: digest("use 2") }),
+        ledger: Some(LedgerUse {
+            n_uses: 3,
+            n_allowed: Some(8),
+            reveal: Reveal::Numbers,
+            previous: digest("use 2"),
+        }),
         findings,
         families: families(),
         seeds: Some(SeedVariance {
