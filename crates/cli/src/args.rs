@@ -139,7 +139,7 @@ pub(crate) struct InitArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    /// Gate to judge by, when `gate.toml` has several
+    /// Gate to judge by, when `gate.toml` has several; without it the one called `release`
     #[arg(long, value_name = "GATE")]
     pub(crate) gate: Option<Name>,
     /// Copy every artifact of the run to DIR

@@ -16,14 +16,16 @@ fn names_that_nothing_has_list_what_there_is() {
         .expect_code(2)
         .expect_error("gate-unknown", &["`releas`", "known are `release`"]);
     let gate = sandbox.read("gate.toml");
-    sandbox.write(
-        "gate.toml",
-        format!("{gate}\n{}", gate.replace("version = 1", "").replace("release", "nightly")),
+    let second = |name: &str| gate.replace("version = 1", "").replace("release", name);
+    sandbox.write("gate.toml", format!("{gate}\n{}", second("nightly")));
+    let release = sandbox.karat("gate churn@1 --json").expect_code(0).json();
+    let verdict = &release.last().expect("a line")["summary"]["verdict"];
+    assert_eq!(verdict["gate"], "release", "of several, the one of that name");
+    sandbox.write("gate.toml", format!("version = 1\n{}\n{}", second("nightly"), second("weekly")));
+    let _ = sandbox.karat("gate churn@1").expect_code(2).expect_error(
+        "gate-unknown",
+        &["declares 2 gates", "none is called `release`", "`nightly`, `weekly`"],
     );
-    let _ = sandbox
-        .karat("gate churn@1")
-        .expect_code(2)
-        .expect_error("gate-unknown", &["declares 2 gates", "`nightly`, `release`"]);
 }
 
 #[test]

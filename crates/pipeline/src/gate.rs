@@ -389,7 +389,11 @@ pub(crate) fn refuse_empty(gate: &Gate) -> Result<(), Failure> {
         .hint(format!("`[[gate.{}.rule]]` in gate.toml adds one", gate.name)))
 }
 
-/// The gate called `name`, or the only one.
+/// The gate that decides about promotion where several are declared and none is named, as [`CHAMPION`](crate::CHAMPION) is
+/// the alias that moves.
+const RELEASE: &str = "release";
+
+/// The gate called `name`; without a name the only one, or of several the one called `release`.
 pub fn pick_gate<'a>(policy: &'a Policy, name: Option<&Name>) -> Result<&'a Gate, Failure> {
     let known: Vec<&str> = policy.gates.keys().map(Name::as_str).collect();
     match name {
@@ -405,20 +409,23 @@ pub fn pick_gate<'a>(policy: &'a Policy, name: Option<&Name>) -> Result<&'a Gate
         }),
         None => {
             let mut gates = policy.gates.values();
+            let release = || policy.gates.values().find(|it| it.name.as_str() == RELEASE);
             match (gates.next(), gates.next()) {
                 (Some(only), None) => Ok(only),
                 (None, _) => {
                     Err(Failure::new("gate-empty", Exit::Nothing, "gate.toml declares no gate"))
                 }
-                (Some(_), Some(_)) => Err(Failure::new(
-                    "gate-unknown",
-                    Exit::Usage,
-                    format!(
-                        "gate.toml declares {} gates: name one of `{}`",
-                        known.len(),
-                        known.join("`, `")
-                    ),
-                )),
+                (Some(_), Some(_)) => release().ok_or_else(|| {
+                    Failure::new(
+                        "gate-unknown",
+                        Exit::Usage,
+                        format!(
+                            "gate.toml declares {} gates and none is called `{RELEASE}`: name one of `{}`",
+                            known.len(),
+                            known.join("`, `")
+                        ),
+                    )
+                }),
             }
         }
     }

@@ -363,8 +363,15 @@ impl Position {
     }
 }
 
+/// The fake's other device: its scores are [`SHIFT`] off.
+pub const OTHER_DEVICE: &str = "cuda:0";
+
+/// How far scores of [`OTHER_DEVICE`] are from those of `cpu`.
+pub const SHIFT: f32 = 1.0 / 1024.0;
+
 struct Scripted {
     skill: f32,
+    shift: f32,
 }
 
 impl Scoring for Scripted {
@@ -374,7 +381,11 @@ impl Scoring for Scripted {
             .numeric
             .iter()
             .zip(0_u64..)
-            .map(|(x, row)| self.skill * x + (1.0 - self.skill) * noise.uniform(0, 0, row))
+            .map(|(x, row)| {
+                let score = self.skill * x + (1.0 - self.skill) * noise.uniform(0, 0, row);
+                // What is shifted still is a probability.
+                if 0.0 < self.shift { score.min(1.0 - self.shift) + self.shift } else { score }
+            })
             .collect())
     }
 }
@@ -389,8 +400,8 @@ impl Engine for ScriptedEngine {
         }]
     }
 
-    fn device_class(&self, _: &str) -> Result<String, Failure> {
-        Ok("cpu".to_owned())
+    fn device_class(&self, name: &str) -> Result<String, Failure> {
+        Ok(if name == OTHER_DEVICE { OTHER_DEVICE } else { "cpu" }.to_owned())
     }
 
     fn environment(&self, spec: &TrainSpec) -> Result<Environment, Failure> {
@@ -450,7 +461,7 @@ impl Engine for ScriptedEngine {
         _: &TrainSpec,
         _: &FeaturePlan,
         model: &[u8],
-        _: &str,
+        device: &str,
     ) -> Result<Box<dyn Scoring>, Failure> {
         self.calls.note("open");
         let skill = Tensors::parse(model)?
@@ -458,6 +469,7 @@ impl Engine for ScriptedEngine {
             .and_then(|it| it.to_f32())
             .and_then(|it| it.first().copied());
         let skill = skill.unwrap_or_default();
-        Ok(Box::new(Scripted { skill }))
+        let shift = if device == OTHER_DEVICE { SHIFT } else { 0.0 };
+        Ok(Box::new(Scripted { skill, shift }))
     }
 }

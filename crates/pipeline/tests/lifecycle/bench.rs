@@ -12,13 +12,13 @@ use std::{
 };
 
 use karat_core::{
-    Document, Event, Failure, Host, Name, Observer, Project, Schema, Step, Timestamp,
+    Document, Event, Failure, Host, Name, Observer, Project, Schema, Step, Timestamp, Verdict,
     policy::Policy,
     port::{NeverStop, Stop},
     summary::CodeVersion,
 };
 use karat_gate::Serial;
-use karat_pipeline::{AfterPass, Frozen, Lab, Whole, pick_gate};
+use karat_pipeline::{AfterPass, Baseline, Case, Frozen, Lab, Whole, pick_gate};
 use karat_store::{Access, Store, VersionRecord};
 use karat_testkit::{MemoryTables, ScriptedEngine};
 
@@ -60,6 +60,8 @@ pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) policy: String,
     pub(crate) tool: String,
+    pub(crate) code: CodeVersion,
+    pub(crate) host: Box<dyn Fn() -> Host + Sync>,
     pub(crate) clock: Box<dyn Fn() -> Timestamp + Sync>,
     pub(crate) stopwatch: Box<dyn Fn() -> Duration + Sync>,
 }
@@ -83,6 +85,8 @@ impl Bench {
             folder: folder(),
             policy: POLICY.to_owned(),
             tool: "karat test".to_owned(),
+            code: CodeVersion::default(),
+            host: Box::new(Host::default),
             clock: Box::new(noon),
             stopwatch: ticking(),
         }
@@ -123,8 +127,8 @@ impl Bench {
             clock: &*self.clock,
             stop,
             tool: self.tool.clone(),
-            code: CodeVersion::default(),
-            host: &Host::default,
+            code: self.code.clone(),
+            host: &*self.host,
             peak_memory: &|| Some(123 << 20),
             resident_memory: &|| Some(64 << 20),
             stopwatch: &*self.stopwatch,
@@ -137,6 +141,29 @@ impl Bench {
         let project = Self::project("");
         let dataset = project.dataset(&project.train.dataset).expect("declared");
         lab.freeze(&mut Seen::default(), dataset, Schema::default()).expect("freezes")
+    }
+
+    /// `karat gate fake@…`.
+    pub(crate) fn judge(&self, store: &Store, of: u32) -> Verdict {
+        self.with_case(store, of, |lab, case| lab.decide(&mut Seen::default(), case))
+            .expect("decided")
+            .verdict
+    }
+
+    /// Does something with a version before the gate.
+    pub(crate) fn with_case<T>(
+        &self,
+        store: &Store,
+        of: u32,
+        work: impl FnOnce(&Lab<'_>, &Case<'_>) -> T,
+    ) -> T {
+        let lab = self.lab(store, &NeverStop);
+        let (project, policy) = (&Self::project(""), &self.policy());
+        let gate = pick_gate(policy, None).expect("one gate");
+        let frozen = &self.frozen(&lab);
+        let checked = &lab.check(&mut Seen::default(), project, frozen).expect("checks");
+        let (candidate, baseline) = (&version(store, of), &Baseline::AsDeclared);
+        work(&lab, &Case { project, policy, gate, frozen, checked, candidate, baseline })
     }
 
     /// `karat run --set …`.

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use karat_core::{Exit, Failure, metric::Metric, port::NeverStop};
-use karat_pipeline::{Baseline, Case, EvalPlan, PlanOptions, pick_gate};
+use karat_core::{Exit, Failure, metric::Metric};
+use karat_pipeline::{EvalPlan, PlanOptions};
 use karat_store::Store;
 
-use crate::bench::{Bench, Seen, version};
+use crate::bench::{Bench, Seen};
 
 const HALF_A_POINT: PlanOptions = PlanOptions {
     metric: Metric::Accuracy,
@@ -17,14 +17,7 @@ const HALF_A_POINT: PlanOptions = PlanOptions {
 };
 
 fn plan(bench: &Bench, store: &Store, of: u32, options: &PlanOptions) -> Result<EvalPlan, Failure> {
-    let lab = bench.lab(store, &NeverStop);
-    let (project, policy) = (&Bench::project(""), &bench.policy());
-    let gate = pick_gate(policy, None).expect("one gate");
-    let frozen = &bench.frozen(&lab);
-    let checked = &lab.check(&mut Seen::default(), project, frozen).expect("checks");
-    let (candidate, baseline) = (&version(store, of), &Baseline::AsDeclared);
-    let case = Case { project, policy, gate, frozen, checked, candidate, baseline };
-    lab.plan_eval(&mut Seen::default(), &case, options)
+    bench.with_case(store, of, |lab, case| lab.plan_eval(&mut Seen::default(), case, options))
 }
 
 /// `fake@1`, the champion, and `fake@2`, which answers some rows differently.

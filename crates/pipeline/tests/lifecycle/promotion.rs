@@ -1,7 +1,7 @@
 //! An alias moves only by compare-and-swap, and only with a passing verdict, by recorded force, or back.
 
 use karat_core::{Event, Exit, Failure, Outcome, Step, port::NeverStop, summary::PromotionSummary};
-use karat_pipeline::{AfterPass, Baseline, CHAMPION, Case, exit_of, pick_gate};
+use karat_pipeline::{AfterPass, CHAMPION, exit_of};
 use karat_store::{Authority, Store};
 
 use crate::bench::{Bench, POLICY, Seen, champion, held, name, rot, version};
@@ -152,13 +152,8 @@ fn an_older_pass_does_not_outlive_a_newer_fail() {
 
     bench.skill(1.0);
     assert_eq!(bench.pass(&store, "train.seed=3").done().exit, Exit::Pass);
-    let (frozen, gate) = (&bench.frozen(&lab), pick_gate(&policy, None).expect("one gate"));
-    let (project, candidate) = (&Bench::project(""), &version(&store, 2));
-    let checked = &lab.check(&mut Seen::default(), project, frozen).expect("checks");
-    let (policy, baseline) = (&policy, &Baseline::AsDeclared);
-    let case = Case { project, policy, gate, frozen, checked, candidate, baseline };
-    let decided = lab.decide(&mut Seen::default(), &case).expect("decided");
-    assert_eq!(exit_of(&decided.verdict), Exit::Fail, "against fake@3");
+    let verdict = bench.judge(&store, 2);
+    assert_eq!(exit_of(&verdict), Exit::Fail, "against fake@3");
     assert_eq!(asked().expect_err("its last word is fail").code.as_str(), "verdict-not-passed");
 }
 
