@@ -18,7 +18,7 @@ use karat_core::rng::{Permutation, Purpose, Stream};
 
 use crate::{
     metric::{LANES, NotMeasured, Statistic, Weights},
-    normal::{cdf, quantile},
+    normal::{cdf, normal_of_student, quantile, student_of_normal},
     parallel::{self, Parallel},
     sample::Sample,
 };
@@ -203,6 +203,25 @@ impl Jackknife {
         Self { values }
     }
 
+    /// How many squares of normal numbers know the variance as well as these do: 2 / (Σu⁴/(Σu²)² − 1/n), Satterthwaite's
+    /// matching of moments. n for a mean of normal numbers; few where few rows carry the statistic.
+    #[must_use]
+    pub fn degrees_of_freedom(&self) -> f64 {
+        let n = self.values.len() as f64;
+        let mean = self.values.iter().sum::<f64>() / n;
+        let square = |value: &f64| (value - mean) * (value - mean);
+        let (squares, fourths) =
+            self.values.iter().map(square).fold((0.0, 0.0), |(s, f), it| (s + it, f + it * it));
+        let excess = fourths / (squares * squares) - 1.0 / n;
+        if 0.0 < excess { 2.0 / excess } else { f64::INFINITY }
+    }
+
+    /// Resamples of n units vary too little by (n − 1) / n.
+    fn stretch(&self) -> f64 {
+        let n = self.values.len() as f64;
+        libm::sqrt(n / (n - 1.0))
+    }
+
     /// Standard error of the statistic.
     #[must_use]
     pub fn standard_error(&self) -> f64 {
@@ -239,6 +258,9 @@ pub struct Bca {
     /// z₀ and â.
     bias: f64,
     acceleration: f64,
+    /// Of the variance that resampling found, and how much too short it is: √(n / (n − 1)).
+    degrees: f64,
+    stretch: f64,
     /// Standard deviation of the resamples.
     pub standard_error: f64,
 }
@@ -272,6 +294,8 @@ impl Bca {
             rounding: estimate.abs().max(f64::MIN_POSITIVE) * 1e-12,
             bias: 0.0,
             acceleration,
+            degrees: jackknife.degrees_of_freedom(),
+            stretch: jackknife.stretch(),
             standard_error: libm::sqrt(squares / (n as f64 - 1.0)),
         };
         made.bias = quantile(made.share_below(estimate));
@@ -288,7 +312,7 @@ impl Bca {
     #[must_use]
     pub fn interval(&self, alpha: f64) -> [f64; 2] {
         [alpha, 1.0 - alpha].map(|p| {
-            let z = self.bias + quantile(p);
+            let z = self.bias + self.stretch * student_of_normal(quantile(p), self.degrees);
             let scale = 1.0 - self.acceleration * z;
             // Past the pole of a large acceleration: as far out as there is.
             let z = if 0.0 < scale { self.bias + z / scale } else { f64::INFINITY.copysign(z) };
@@ -304,7 +328,8 @@ impl Bca {
         let w = quantile(self.share_below(bound).clamp(edge, 1.0 - edge)) - self.bias;
         let scale = 1.0 + self.acceleration * w;
         let z = if 0.0 < scale { w / scale } else { f64::INFINITY.copysign(w) };
-        cdf(z - self.bias).clamp(0.5 * edge, 1.0 - 0.5 * edge)
+        let z = normal_of_student((z - self.bias) / self.stretch, self.degrees);
+        cdf(z).clamp(0.5 * edge, 1.0 - 0.5 * edge)
     }
 
     /// Two-sided P of "the truth is `bound`". Never below one draw.

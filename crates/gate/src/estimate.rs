@@ -286,7 +286,7 @@ impl Subject {
         if want.form == Form::RelativeImprovement && baseline == 0.0 {
             return Err(NotMeasured::new("the baseline's value is 0, a share of it means nothing"));
         }
-        let statistic = difference(want, own, other, baseline);
+        let statistic = difference(want, own, other);
         let value = value_of(&*statistic, n)?;
         Ok(Self {
             metric: want.metric,
@@ -298,6 +298,17 @@ impl Subject {
         })
     }
 
+    /// What the resamples have on top because they are resamples: their duplicates look like order, their noise like
+    /// error. In a difference of two models it is smaller for the one that happened to look worse, so that resamples lie
+    /// between the estimate and 0. To take that for a bias, and correct it, makes equal models differ: the resamples are moved
+    /// back onto the estimate instead, and BCa corrects what is left, their skew.
+    fn shift(&self, resamples: &[f64]) -> f64 {
+        if self.form == Form::Value || self.statistic.items().is_some() {
+            return self.statistic.resampling_shift();
+        }
+        resamples.iter().sum::<f64>() / resamples.len() as f64 - self.value
+    }
+
     fn bootstrapped(
         &self,
         mut values: Vec<f64>,
@@ -305,7 +316,7 @@ impl Subject {
         precision: Precision<'_>,
         parallel: &dyn Parallel,
     ) -> Result<Estimate, NotMeasured> {
-        let shift = self.statistic.resampling_shift();
+        let shift = self.shift(&values);
         for value in &mut values {
             *value -= shift;
         }
@@ -394,23 +405,19 @@ struct Difference {
     /// −1 where less is better.
     sign: f64,
     is_relative: bool,
-    shift: f64,
 }
 
 fn difference(
     want: Want,
     candidate: Box<dyn Statistic>,
     baseline: Box<dyn Statistic>,
-    baseline_value: f64,
 ) -> Box<dyn Statistic> {
     let sign = if want.metric.greater_is_better() { 1.0 } else { -1.0 };
     let is_relative = want.form == Form::RelativeImprovement;
     if let (false, Some(new), Some(old)) = (is_relative, candidate.items(), baseline.items()) {
         return Box::new(Mean::new(new.iter().zip(old).map(|(x, y)| sign * (x - y)).collect()));
     }
-    let scale = if is_relative { baseline_value.abs() } else { 1.0 };
-    let shift = sign * (candidate.resampling_shift() - baseline.resampling_shift()) / scale;
-    Box::new(Difference { candidate, baseline, sign, is_relative, shift })
+    Box::new(Difference { candidate, baseline, sign, is_relative })
 }
 
 impl Difference {
@@ -433,10 +440,6 @@ impl Statistic for Difference {
     fn leave_one_out(&self) -> Option<Vec<f64>> {
         let (new, old) = (self.candidate.leave_one_out()?, self.baseline.leave_one_out()?);
         Some(new.iter().zip(&old).map(|(new, old)| self.of(*new, *old)).collect())
-    }
-
-    fn resampling_shift(&self) -> f64 {
-        self.shift
     }
 }
 

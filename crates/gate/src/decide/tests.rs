@@ -160,7 +160,7 @@ fn a_regression_beyond_the_margin_fails() {
             fail: auc not worse by more than 0.02 (auc, slice all): auc 0.5915 against 0.8112: worse by 0.2197, 90 % interval -0.2340 to -0.2054 on 1,000 rows, 3 rows went from wrong to right and 174 from right to wrong, P below 0.000001, effects from 0.02168 on are seen; needs to be not worse by more than 0.02
             fail: log_loss not worse by more than 0.01 (log_loss, slice all): log_loss 0.7265 against 0.5386: worse by 0.1879, 90 % interval -0.1961 to -0.1797 on 1,000 rows, 3 rows went from wrong to right and 174 from right to wrong, P 0.001000, effects from 0.01251 on are seen; needs to be not worse by more than 0.01
             fail: accuracy not worse by more than 0.02 (accuracy, slice all): accuracy 0.5610 against 0.7320: worse by 0.1710, 90 % interval -0.1918 to -0.1518 on 1,000 rows, 3 rows went from wrong to right and 174 from right to wrong, P below 0.000001, effects from 0.03305 on are seen; needs to be not worse by more than 0.02
-            fail: average_precision not worse by more than 0.02 of the baseline's value (average_precision, slice all): average_precision 0.4634 against 0.7251: worse by 0.3608 of the baseline's value, 90 % interval -0.3917 to -0.3336 on 1,000 rows, 3 rows went from wrong to right and 174 from right to wrong, P 0.001000, effects from 0.04455 on are seen; needs to be not worse by more than 0.02 of the baseline's value
+            fail: average_precision not worse by more than 0.02 of the baseline's value (average_precision, slice all): average_precision 0.4634 against 0.7251: worse by 0.3608 of the baseline's value, 90 % interval -0.3900 to -0.3306 on 1,000 rows, 3 rows went from wrong to right and 174 from right to wrong, P 0.002569, effects from 0.04455 on are seen; needs to be not worse by more than 0.02 of the baseline's value
         "#]],
     );
 }
@@ -236,20 +236,20 @@ fn positive_is_better_whichever_way_the_metric_points() {
         &good,
         Some(&bad),
         expect![[r#"
-        pass against flights@1
-        pass: brier better by more than 0 (brier, slice all): brier 0.1567 against 0.2717: better by 0.1149, 90 % interval +0.1107 to +0.1190 on 1,000 rows, 245 rows went from wrong to right and 0 from right to wrong, P 0.001000, effects from 0.006173 on are seen; needs to be better by more than 0
-        pass: balanced_accuracy better by more than 0 (balanced_accuracy, slice all): balanced_accuracy 0.7783 against 0.5370: better by 0.2414, 90 % interval +0.2167 to +0.2647 on 1,000 rows, 245 rows went from wrong to right and 0 from right to wrong, P 0.002004, effects from 0.03571 on are seen; needs to be better by more than 0
-    "#]],
+            pass against flights@1
+            pass: brier better by more than 0 (brier, slice all): brier 0.1567 against 0.2717: better by 0.1149, 90 % interval +0.1107 to +0.1190 on 1,000 rows, 245 rows went from wrong to right and 0 from right to wrong, P 0.001000, effects from 0.006173 on are seen; needs to be better by more than 0
+            pass: balanced_accuracy better by more than 0 (balanced_accuracy, slice all): balanced_accuracy 0.7783 against 0.5370: better by 0.2414, 90 % interval +0.2165 to +0.2649 on 1,000 rows, 245 rows went from wrong to right and 0 from right to wrong, P 0.001936, effects from 0.03571 on are seen; needs to be better by more than 0
+        "#]],
     );
     check(
         policy,
         &bad,
         Some(&good),
         expect![[r#"
-        fail against flights@1
-        fail: brier better by more than 0 (brier, slice all): brier 0.2717 against 0.1567: worse by 0.1149, 90 % interval -0.1192 to -0.1109 on 1,000 rows, 0 rows went from wrong to right and 245 from right to wrong, P 0.001000, effects from 0.006182 on are seen; needs to be better by more than 0
-        fail: balanced_accuracy better by more than 0 (balanced_accuracy, slice all): balanced_accuracy 0.5370 against 0.7783: worse by 0.2414, 90 % interval -0.2618 to -0.2158 on 1,000 rows, 0 rows went from wrong to right and 245 from right to wrong, P 0.002462, effects from 0.03518 on are seen; needs to be better by more than 0
-    "#]],
+            fail against flights@1
+            fail: brier better by more than 0 (brier, slice all): brier 0.2717 against 0.1567: worse by 0.1149, 90 % interval -0.1192 to -0.1109 on 1,000 rows, 0 rows went from wrong to right and 245 from right to wrong, P 0.001000, effects from 0.006182 on are seen; needs to be better by more than 0
+            fail: balanced_accuracy better by more than 0 (balanced_accuracy, slice all): balanced_accuracy 0.5370 against 0.7783: worse by 0.2414, 90 % interval -0.2618 to -0.2160 on 1,000 rows, 0 rows went from wrong to right and 245 from right to wrong, P 0.002257, effects from 0.03518 on are seen; needs to be better by more than 0
+        "#]],
     );
 }
 
@@ -373,7 +373,7 @@ fn the_naive_baseline_is_what_has_to_be_beaten() {
         expect![[r#"
             pass against naive
             pass: auc better by more than 0.1 (auc, slice all): auc 0.9286 against 0.5000: better by 0.4286, 90 % interval +0.4094 to +0.4478 on 500 rows, 151 rows went from wrong to right and 46 from right to wrong, P below 0.000001, effects from 0.02899 on are seen; needs to be better by more than 0.1
-            pass: brier better by more than 0 (brier, slice all): brier 0.1211 against 0.2310: better by 0.1099, 90 % interval +0.09604 to +0.1233 on 500 rows, 151 rows went from wrong to right and 46 from right to wrong, P 0.001000, effects from 0.02096 on are seen; needs to be better by more than 0
+            pass: brier better by more than 0 (brier, slice all): brier 0.1211 against 0.2310: better by 0.1099, 90 % interval +0.09595 to +0.1233 on 500 rows, 151 rows went from wrong to right and 46 from right to wrong, P 0.001000, effects from 0.02096 on are seen; needs to be better by more than 0
         "#]],
     );
 }
@@ -402,7 +402,7 @@ fn several_classes_and_numbers_are_judged_too() {
         expect![[r#"
             pass against flights@1
             pass: accuracy not worse by more than 0.05 (accuracy, slice all): accuracy 0.9000 against 0.7000: better by 0.2000, 90 % interval +0.1648 to +0.2406 on 300 rows, 60 rows went from wrong to right and 0 from right to wrong, P below 0.000001, effects from 0.06398 on are seen; needs to be not worse by more than 0.05
-            pass: f1 better by more than 0 (f1, slice all): f1 0.9000 against 0.7000: better by 0.2000, 90 % interval +0.1633 to +0.2371 on 300 rows, 60 rows went from wrong to right and 0 from right to wrong, P 0.001424, effects from 0.05599 on are seen; needs to be better by more than 0
+            pass: f1 better by more than 0 (f1, slice all): f1 0.9000 against 0.7000: better by 0.2000, 90 % interval +0.1632 to +0.2376 on 300 rows, 60 rows went from wrong to right and 0 from right to wrong, P 0.001202, effects from 0.05599 on are seen; needs to be better by more than 0
             pass: log_loss better by more than 0 (log_loss, slice all): log_loss 0.4311 against 0.8470: better by 0.4159, 90 % interval +0.3396 to +0.4921 on 300 rows, 60 rows went from wrong to right and 0 from right to wrong, P 0.001000, effects from 0.1162 on are seen; needs to be better by more than 0
         "#]],
     );
@@ -423,9 +423,9 @@ fn several_classes_and_numbers_are_judged_too() {
         Some(&numbers(0.5)),
         expect![[r#"
             pass against flights@1
-            pass: rmse not worse by more than 0.05 of the baseline's value (rmse, slice all): rmse 0.2859 against 0.4764: better by 0.4000 of the baseline's value, 90 % interval +0.4000 to +0.4000 on 300 rows, P 0.001099, effects from 0.00000001 on are seen; needs to be not worse by more than 0.05 of the baseline's value
-            pass: r2 at least 0.5 (r2, slice all): r2 0.9259, 90 % interval 0.9111 to 0.9386 on 300 rows; needs to be at least 0.5
-            pass: mae better by more than 0.05 (mae, slice all): mae 0.2254 against 0.3757: better by 0.1503, 90 % interval +0.1395 to +0.1612 on 300 rows, P 0.001000, effects from 0.01636 on are seen; needs to be better by more than 0.05
+            pass: rmse not worse by more than 0.05 of the baseline's value (rmse, slice all): rmse 0.2859 against 0.4764: better by 0.4000 of the baseline's value, 90 % interval +0.4000 to +0.4000 on 300 rows, P 0.002554, effects from 0.00000001 on are seen; needs to be not worse by more than 0.05 of the baseline's value
+            pass: r2 at least 0.5 (r2, slice all): r2 0.9259, 90 % interval 0.9110 to 0.9387 on 300 rows; needs to be at least 0.5
+            pass: mae better by more than 0.05 (mae, slice all): mae 0.2254 against 0.3757: better by 0.1503, 90 % interval +0.1394 to +0.1612 on 300 rows, P 0.001000, effects from 0.01636 on are seen; needs to be better by more than 0.05
         "#]],
     );
 }
