@@ -105,7 +105,7 @@ impl Page<'_> {
         let mut promised: usize = parts.iter().map(|it| it.share).sum();
         writer.ceiling = len_max - promised;
         for line in lead {
-            writer.put(&format!("{}\n\n", sentence(line)));
+            writer.put(&format!("{}\n\n", paragraph(line)));
         }
         writer.say_left_out();
         for part in parts.iter().filter(|it| it.blocks.iter().any(is_shown)) {
@@ -215,7 +215,7 @@ impl Writer {
     fn block(&mut self, block: &Block) {
         match block {
             Block::Line(items) => {
-                self.put(&format!("{}\n\n", sentence(items)));
+                self.put(&format!("{}\n\n", paragraph(items)));
             }
             Block::List(entries) => {
                 self.rows(entries.iter().map(entry), |n| format!("- … and {n} more\n"))
@@ -262,8 +262,20 @@ impl Writer {
 }
 
 fn entry(entry: &Entry) -> String {
-    let below = entry.below.iter().map(|it| format!("  - {}\n", sentence(it)));
-    format!("- {}\n{}", sentence(&entry.head), below.collect::<String>())
+    let below = entry.below.iter().map(|it| format!("  - {}\n", paragraph(it)));
+    format!("- {}\n{}", paragraph(&entry.head), below.collect::<String>())
+}
+
+/// A sentence where a block begins: words that look like the mark of a list, a rule or a code block are none.
+fn paragraph(items: &[Item]) -> String {
+    let text = sentence(items);
+    let text = text.trim_start();
+    let (number, rest) =
+        text.split_at(text.len() - text.trim_start_matches(char::is_numeric).len());
+    match (number.is_empty(), rest.chars().next()) {
+        (false, Some('.' | ')')) | (true, Some('-' | '+' | '=')) => format!("{number}\\{rest}"),
+        _ => text.to_owned(),
+    }
 }
 
 fn sentence(items: &[Item]) -> String {

@@ -15,7 +15,7 @@ use crate::{
     xml,
 };
 
-const CORPUS: [&str; 73] = [
+const CORPUS: [&str; 79] = [
     // HTML: tags, attributes, comments, raw text, entities, namespaces.
     "<script>alert(1)</script>",
     "</script><script>alert(1)</script>",
@@ -62,6 +62,12 @@ const CORPUS: [&str; 73] = [
     "\n- [x] approved\n",
     "> quoted",
     "1. one",
+    "2) two",
+    "- one",
+    "+ one",
+    "---",
+    "===",
+    "    code",
     "**✓ pass**",
     "__bold__ ~~gone~~ *x*",
     "@everyone",

@@ -247,6 +247,16 @@ fn assert_plain_line(line: &str) {
     assert!(!prose.contains("](") && !prose.contains("://"), "{line}");
     assert!(!prose.to_ascii_lowercase().contains("www."), "{line}");
     assert_eq!(prose.matches('*').count() % 4, 0, "only outcomes are bold: {line}");
+    // A block that begins with words begins with nothing that opens another.
+    let begins = ["  - ", "- "].iter().find_map(|it| line.strip_prefix(it)).unwrap_or(line);
+    let after_digits = begins.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_numbered = after_digits != begins && after_digits.starts_with(['.', ')']);
+    let opens = |mark| begins.starts_with(mark);
+    let is_empty_entry = line == "-";
+    assert!(
+        is_empty_entry || (!is_numbered && !["-", "+", "=", "    "].into_iter().any(opens)),
+        "{line}"
+    );
     let characters: Vec<char> = format!(" {prose} ").chars().collect();
     for three in characters.windows(3) {
         let [before, c, after] = three else { continue };
