@@ -6,13 +6,13 @@
 //! [`profile`], [`finding`], [`policy`], [`verdict`], [`event`].
 
 pub mod batch;
-pub mod canonical;
 pub mod digest;
 pub mod document;
 pub mod environment;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod explanation;
 pub mod finding;
 pub mod id;
 pub mod image;
@@ -39,6 +39,7 @@ pub use environment::{Environment, Host, Tier};
 pub use error::{Code, Coded, Failure, nearest};
 pub use event::{Event, Observer, Step, UpdateRecord};
 pub use exit::Exit;
+pub use explanation::Explanation;
 pub use finding::{Finding, Outcome};
 pub use id::{ModelRef, Name, ParseNameError, RunId, Which};
 pub use image::{ImageFormat, ImageShape};

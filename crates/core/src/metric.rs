@@ -89,6 +89,19 @@ impl Metric {
         )
     }
 
+    /// The least and the greatest value that any predictions can have.
+    #[must_use]
+    pub const fn range(self) -> (f64, f64) {
+        match self {
+            Self::LogLoss | Self::Rmse | Self::Mae => (0.0, f64::INFINITY),
+            // Of several classes it is summed over all.
+            Self::Brier => (0.0, 2.0),
+            Self::EceDebiased => (-1.0, 1.0),
+            Self::R2 => (f64::NEG_INFINITY, 1.0),
+            _ => (0.0, 1.0),
+        }
+    }
+
     /// Whether the metric means something for `task`.
     #[must_use]
     pub const fn fits(self, task: Task) -> bool {

@@ -232,6 +232,17 @@ impl Bound {
     pub const fn is_change(self) -> bool {
         !matches!(self, Self::Min(_) | Self::Max(_))
     }
+
+    /// The difference it is about, when it is.
+    #[must_use]
+    pub const fn change(self) -> Option<Change> {
+        match self {
+            Self::Min(_) | Self::Max(_) => None,
+            Self::MaxRegression(change)
+            | Self::MinImprovement(change)
+            | Self::MaxImprovement(change) => Some(change),
+        }
+    }
 }
 
 impl fmt::Display for Bound {

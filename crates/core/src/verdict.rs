@@ -107,6 +107,9 @@ pub struct FamilyTest {
 pub struct SeedVariance {
     /// Models trained with the recipe, the candidate included.
     pub n_seeds: u32,
+    /// Models of the baseline's recipe; with them all variances are of the difference of the two means.
+    #[serde(default)]
+    pub n_seeds_baseline: Option<u32>,
     /// The metric, on all rows.
     pub metric: Metric,
     /// Variance of the seeds' mean from the choice of rows.

@@ -138,11 +138,7 @@ fn environment() -> Environment {
         instructions: "AVX-512".to_owned(),
         precision: "f32".to_owned(),
         n_threads: 2,
-        host: Host {
-            processor: Some("AMD EPYC 9R14".to_owned()),
-            binary: Some(digest("binary")),
-            ..Host::default()
-        },
+        host: Host { processor: Some("AMD EPYC 9R14".to_owned()), binary: Some(digest("binary")) },
         ..Environment::default()
     }
 }
@@ -257,6 +253,7 @@ fn verdict() -> Verdict {
         families: families(),
         seeds: Some(SeedVariance {
             n_seeds: 5,
+            n_seeds_baseline: None,
             metric: Metric::Auc,
             item: 1.296e-5,
             seed: 4.1e-6,
