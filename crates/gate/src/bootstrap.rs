@@ -311,13 +311,30 @@ impl Bca {
     /// Two-sided, `alpha` on each side. Quantile q is order statistic q (R + 1), linear in between.
     #[must_use]
     pub fn interval(&self, alpha: f64) -> [f64; 2] {
+        self.levels(alpha).map(|level| self.quantile(level))
+    }
+
+    /// The quantiles of the resamples that are its ends: α₁ and α₂.
+    #[must_use]
+    pub fn levels(&self, alpha: f64) -> [f64; 2] {
         [alpha, 1.0 - alpha].map(|p| {
             let z = self.bias + self.stretch * student_of_normal(quantile(p), self.degrees);
             let scale = 1.0 - self.acceleration * z;
             // Past the pole of a large acceleration: as far out as there is.
-            let z = if 0.0 < scale { self.bias + z / scale } else { f64::INFINITY.copysign(z) };
-            self.quantile(cdf(z))
+            cdf(if 0.0 < scale { self.bias + z / scale } else { f64::INFINITY.copysign(z) })
         })
+    }
+
+    /// z₀: how far the resamples' median lies from the estimate, in standard errors.
+    #[must_use]
+    pub fn bias(&self) -> f64 {
+        self.bias
+    }
+
+    /// â: how the standard error changes with the value.
+    #[must_use]
+    pub fn acceleration(&self) -> f64 {
+        self.acceleration
     }
 
     /// One-sided P of "the truth is at most `bound`": the level at which the lower end reaches it. What finitely many

@@ -9,27 +9,43 @@
 //! A rule that could not be applied (metric missing, NaN, slice never seen, no baseline) is a finding, never a silent
 //! pass.
 //!
-//! Reading order: [`decide`], `judge` in `decide/rule.rs`, then [`crate::estimate`].
+//! Rows that have been used as often as the budget allows decide nothing more, and where the budget reveals the verdict
+//! alone, no number leaves this file.
+//!
+//! Reading order: [`decide`], `judge` in `decide/rule.rs` with `evidence`, `family`, `plan` and `sentence`, `opponent` (baseline
+//! and anchor), `operational`, `waiver`, `reveal`; `tables` and `seeds` decide nothing. Then [`crate::estimate`].
 
 use std::collections::BTreeMap;
 
 use karat_core::{
-    Digest, Finding, Outcome, ScoredRows, Verdict,
-    policy::{BaselineRef, Bound, Change, Gate, Measure, Rule},
-    verdict::{Judged, Report},
+    Finding, Outcome, ScoredRows, Verdict,
+    policy::{BaselineRef, Gate, Measure, Rule},
+    verdict::{FamilyTest, Judged, Report, SeedVariance},
 };
 
 use crate::{
-    estimate::{Estimate, Flips, Form, Precision, Want, estimate},
-    metric::NotMeasured,
     naive::naive,
     parallel::Parallel,
-    report,
+    predictions, report,
+    sample::Sample,
     slice::Slices,
+    votes::{Wide, error_rate, one_row_a_label},
 };
+use evidence::Evidence;
+use opponent::Opponent;
+use reveal::is_verdict_only;
 
+mod evidence;
+pub(crate) mod explain;
 mod family;
+mod operational;
+mod opponent;
+mod plan;
+mod reveal;
 mod rule;
+mod seeds;
+mod sentence;
+mod tables;
 mod waiver;
 
 /// Format of the verdict.
@@ -88,207 +104,238 @@ impl<'a> GateInput<'a> {
 /// Applies every rule, never stopping at the first failure: one run of CI should show all of them.
 #[must_use]
 pub fn decide(gate: &Gate, input: &GateInput<'_>, parallel: &dyn Parallel) -> Verdict {
-    let own_naive = (gate.baseline == BaselineRef::Naive && input.baseline.is_none())
-        .then(|| naive(input.candidate));
-    let baseline = Baseline::of(gate, input, own_naive.as_ref());
-    let evidence = Evidence::gather(gate, input.candidate, baseline.rows(), parallel);
-    let mut findings: Vec<Finding> = gate
-        .rules
-        .iter()
-        .flat_map(|rule| rule::judge(gate, rule, input.candidate, &baseline, &evidence))
-        .collect();
-    waiver::apply(gate, input.today, &mut findings);
+    let rows = Rows::of(gate, input);
+    let baseline = rows.baseline(gate, input);
+    let mut told = match refused(gate, input) {
+        Some(refusal) => refusal.told(gate),
+        None => judged(gate, input, &rows, &baseline, parallel),
+    };
+    waiver::cover(gate, input.today, &mut told.findings);
+    if input.budget_left && is_verdict_only(gate) {
+        reveal::verdict_only(&mut told);
+    }
+    let mut findings = told.findings;
+    let mut operational = operational::judge(gate, &input.operational);
+    waiver::cover(gate, input.today, &mut operational);
+    findings.extend(operational);
+    findings.extend(waiver::expired(gate, input.today));
     // After the waivers: they are for rules, and this is no rule, whatever a rule may be called.
     findings.extend(baseline.finding(gate));
-    let is_unbaselined = matches!(baseline, Baseline::Absent { is_allowed: true });
     Verdict {
         version: VERDICT_VERSION,
         gate: gate.name.to_string(),
         outcome: Outcome::of_all(findings.iter().map(|it| it.outcome)),
-        inconclusive_is_allowed: gate.inconclusive_is_allowed,
-        is_unbaselined,
+        // A budget that is spent lets nobody through, whatever is allowed where rows are few.
+        inconclusive_is_allowed: gate.inconclusive_is_allowed && input.budget_left,
+        is_unbaselined: matches!(baseline, Opponent::Absent { is_allowed: true }),
         judged: input.judged.clone(),
         candidate: input.candidate_label.clone(),
         baseline: match baseline {
-            Baseline::Absent { .. } => "none".to_owned(),
-            _ if own_naive.is_some() => "naive".to_owned(),
+            Opponent::Absent { .. } => "none".to_owned(),
+            _ if rows.naive.is_some() => "naive".to_owned(),
             _ => input.baseline_label.clone(),
         },
-        anchor: None,
-        reliability: gate.reliability,
+        anchor: gate.anchor.as_ref().map(ToString::to_string),
+        reliability: gate.reliability_each(),
         ledger: None,
         findings,
-        families: Vec::new(),
-        seeds: None,
-        operational: BTreeMap::new(),
-        report: evidence.report,
+        families: told.families,
+        seeds: told.seeds,
+        operational: operational::values(&input.operational),
+        report: told.report,
     }
 }
 
-/// What change rules compare with.
-enum Baseline<'a> {
-    /// Scored on the same rows.
-    Given(&'a ScoredRows),
-    /// There is none: a first version, or a gate without.
-    Absent { is_allowed: bool },
-    /// There is one, and comparing with it would mean nothing.
-    Refused(NotMeasured),
+/// All models on the same rows, one row for every label.
+struct Rows<'a> {
+    candidate: Wide<'a>,
+    given: Option<Wide<'a>>,
+    naive: Option<ScoredRows>,
+    anchor: Option<Wide<'a>>,
+    /// Of the candidate's recipe, then of the baseline's.
+    seeds: [Vec<Wide<'a>>; 2],
 }
 
-impl<'a> Baseline<'a> {
-    fn of(gate: &Gate, input: &GateInput<'a>, own_naive: Option<&'a ScoredRows>) -> Self {
-        if let Some(rows) = own_naive {
-            return Self::Given(rows);
-        }
-        let Some(rows) = input.baseline else {
-            let is_allowed = gate.unbaselined_is_allowed || gate.baseline == BaselineRef::None;
-            return Self::Absent { is_allowed };
-        };
-        let is_same = |own: Digest, other: Option<Digest>| other == Some(own);
-        if is_same(input.judged.candidate, input.judged.baseline) {
-            return Self::Refused(NotMeasured::new(format!(
-                "{} and {} are the same model: compared with itself, everything passes",
-                input.candidate_label, input.baseline_label
-            )));
-        }
-        match comparable(input.candidate, rows) {
-            Ok(()) => Self::Given(rows),
-            Err(error) => Self::Refused(error),
+impl<'a> Rows<'a> {
+    fn of(gate: &Gate, input: &GateInput<'a>) -> Self {
+        let candidate = one_row_a_label(input.candidate);
+        let asks_naive = gate.baseline == BaselineRef::Naive && input.baseline.is_none();
+        Self {
+            naive: asks_naive.then(|| naive(&candidate.rows)),
+            candidate,
+            given: input.baseline.map(one_row_a_label),
+            anchor: input.anchor.map(one_row_a_label),
+            seeds: [input.seeds, input.baseline_seeds]
+                .map(|it| it.iter().map(one_row_a_label).collect()),
         }
     }
 
-    fn rows(&self) -> Option<&'a ScoredRows> {
-        match self {
-            Self::Given(rows) => Some(rows),
-            Self::Absent { .. } | Self::Refused(_) => None,
-        }
+    fn baseline(&self, gate: &Gate, input: &GateInput<'_>) -> Opponent<'_> {
+        let given = self.given.as_ref().map(|it| &*it.rows);
+        Opponent::baseline(gate, input, &self.candidate.rows, given, self.naive.as_ref())
     }
 
-    /// What is to be said once, beside the rules.
-    fn finding(&self, gate: &Gate) -> Option<Finding> {
-        let Self::Absent { is_allowed } = self else { return None };
-        if gate.rules.is_empty() {
-            return None;
-        }
-        let decides = |rule: &&Rule| !rule.bound.is_change() && !rule.warns_only;
-        let n_absolute = gate.rules.iter().filter(decides).count();
-        let (message, advice) = match (is_allowed, n_absolute) {
-            (false, _) => (
-                "there is no baseline yet, and the policy says `without_baseline = \"fail\"`",
-                "`without_baseline = \"absolute-rules-only\"` lets a first version pass on absolute rules alone",
-            ),
-            (true, 0) => (
-                "there is no baseline, and no rule with `min` or `max` that could decide alone",
-                "a rule with `min` or `max` and without `severity = \"warn\"` can be judged without a baseline",
-            ),
-            (true, _) => return None,
-        };
-        let bound = "a baseline, or absolute rules that may decide alone";
-        let mut finding = Finding::new("baseline", "baseline", Outcome::NotApplied, bound, message);
-        finding.advice = Some(advice.to_owned());
-        Some(finding)
+    fn anchor(&self, gate: &Gate, input: &GateInput<'_>) -> Option<Opponent<'_>> {
+        let given = self.anchor.as_ref().map(|it| &*it.rows);
+        Opponent::anchor(gate, input, &self.candidate.rows, given)
     }
 }
 
-/// Whether two predictions are about the same rows, so that differences mean something.
-pub fn comparable(candidate: &ScoredRows, baseline: &ScoredRows) -> Result<(), NotMeasured> {
-    let refuse = |what: &str| {
-        Err(NotMeasured::new(format!(
-            "candidate and baseline were not scored on the same rows: {what} differ"
-        )))
-    };
-    let bits = |rows: &ScoredRows| rows.label.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
-    if candidate.rows != baseline.rows {
-        return refuse("the digests of keys and labels");
-    }
-    if candidate.task != baseline.task || candidate.classes != baseline.classes {
-        return refuse("task or classes");
-    }
-    if bits(candidate) != bits(baseline) {
-        return refuse("labels");
-    }
-    if candidate.score.len() != baseline.score.len() {
-        return refuse("numbers of scores");
-    }
-    Ok(())
-}
-
-/// The form in which a rule's bound is asked.
-fn want_of(rule: &Rule) -> Want {
-    let form = match rule.bound {
-        Bound::Min(_) | Bound::Max(_) => Form::Value,
-        Bound::MaxRegression(change)
-        | Bound::MinImprovement(change)
-        | Bound::MaxImprovement(change) => match change {
-            Change::Absolute(_) => Form::Improvement,
-            Change::Relative(_) => Form::RelativeImprovement,
-        },
-    };
-    Want { metric: rule.metric, form }
-}
-
-/// Everything that was computed on one slice.
-struct SliceEvidence {
-    label: String,
-    n_rows: u64,
-    estimates: BTreeMap<Want, Result<Estimate, NotMeasured>>,
-    flips: Option<Flips>,
-}
-
-/// Everything that was computed, once.
-struct Evidence {
-    slices: Slices,
-    /// One for each of the slices, in their order.
-    seen: Vec<SliceEvidence>,
+/// What rules about answers have to say.
+#[derive(Default)]
+struct Told {
+    findings: Vec<Finding>,
+    families: Vec<FamilyTest>,
+    seeds: Option<SeedVariance>,
     report: Report,
 }
 
-impl Evidence {
-    fn gather(
-        gate: &Gate,
-        candidate: &ScoredRows,
-        baseline: Option<&ScoredRows>,
-        parallel: &dyn Parallel,
-    ) -> Self {
-        let slices = Slices::new(candidate);
-        let mut wanted: Vec<Vec<Want>> = vec![Vec::new(); slices.every().len()];
-        for rule in &gate.rules {
-            if rule.bound.is_change() && baseline.is_none() {
-                continue;
-            }
-            for at in rule.slices.iter().filter_map(|it| slices.resolve(it).ok()).flatten() {
-                // Below the rule's own minimum nothing is tested, so nothing is computed.
-                let is_asked = rule.n_rows_min <= slices.every()[at].rows.len() as u64;
-                if is_asked && !wanted[at].contains(&want_of(rule)) {
-                    wanted[at].push(want_of(rule));
-                }
+/// Why no rule about answers is applied at all.
+struct Refusal {
+    outcome: Outcome,
+    message: String,
+    advice: Option<String>,
+}
+
+/// A budget that is spent, or predictions that mean nothing.
+fn refused(gate: &Gate, input: &GateInput<'_>) -> Option<Refusal> {
+    if !input.budget_left {
+        let uses = gate.budget.map_or_else(String::new, |it| format!(" of {} uses", it.uses));
+        return Some(Refusal {
+            outcome: Outcome::Inconclusive,
+            message: format!("not asked: the budget{uses} of these rows is spent"),
+            advice: Some(
+                "label fresh rows: a new evaluation set has a budget of its own".to_owned(),
+            ),
+        });
+    }
+    predictions::check(input.candidate).err().map(|error| Refusal {
+        outcome: Outcome::NotApplied,
+        message: format!("not measured: {error}"),
+        advice: None,
+    })
+}
+
+impl Refusal {
+    fn told(&self, gate: &Gate) -> Told {
+        let of_rule = |rule: &Rule| {
+            let mut finding = Finding::new(
+                &rule.name,
+                rule.metric.to_string(),
+                self.outcome,
+                rule.bound.to_string(),
+                &self.message,
+            );
+            finding.advice = self.advice.clone();
+            rule::soften(rule.warns_only, std::slice::from_mut(&mut finding));
+            finding
+        };
+        Told { findings: gate.rules.iter().map(of_rule).collect(), ..Told::default() }
+    }
+}
+
+/// Every rule against the baseline, then every change rule against the anchor.
+fn judged(
+    gate: &Gate,
+    input: &GateInput<'_>,
+    rows: &Rows<'_>,
+    baseline: &Opponent<'_>,
+    parallel: &dyn Parallel,
+) -> Told {
+    let candidate = &*rows.candidate.rows;
+    let asked = gate.rules.iter().flat_map(|it| &it.slices);
+    let slices = Slices::new(candidate).with_crossed(candidate, asked);
+    let (mut report, samples) =
+        report::build(candidate, baseline.rows(), gate.reliability_each(), &slices, parallel);
+    let sides = Sides { gate, input, rows, slices: &slices, parallel };
+    let all: Vec<&Rule> = gate.rules.iter().collect();
+    let evidence = sides.evidence(&all, baseline, &samples);
+    for seen in &evidence.seen {
+        for (want, found) in &seen.estimates {
+            if let Ok(found) = found {
+                report::replace(&mut report, &seen.label, *want, found);
             }
         }
-        let (mut report, samples) =
-            report::build(candidate, baseline, gate.reliability, &slices, parallel);
-        let mut seen = Vec::with_capacity(samples.len());
-        for ((slice, sample), wants) in slices.every().iter().zip(samples).zip(wanted) {
-            let name = format!("{}/{}", gate.name, slice.label);
-            let precision = Precision {
-                reliability: gate.reliability,
-                n_resamples: gate.n_resamples,
-                name: &name,
-            };
-            let found = estimate(&wants, &sample, precision, parallel);
-            let estimates: BTreeMap<Want, _> = wants.iter().copied().zip(found).collect();
-            for (want, found) in &estimates {
-                if let Ok(found) = found {
-                    report::replace(&mut report, &slice.label, *want, found);
-                }
-            }
-            seen.push(SliceEvidence {
-                label: slice.label.clone(),
-                n_rows: sample.n_rows() as u64,
-                flips: if wants.is_empty() { None } else { Flips::count(&sample) },
-                estimates,
-            });
+    }
+    let mut findings = sides.findings(&all, baseline, &evidence, None);
+    if let Some(anchor) = rows.anchor(gate, input) {
+        let changes: Vec<&Rule> = gate.rules.iter().filter(|it| it.bound.is_change()).collect();
+        let evidence = sides.evidence(&changes, &anchor, &[]);
+        let against = gate.anchor.as_ref().map(ToString::to_string);
+        findings.extend(sides.findings(&changes, &anchor, &evidence, against.as_deref()));
+    }
+    let families = match baseline.rows() {
+        Some(_) => tables::tests(gate, candidate.task, &slices, &samples, &evidence.seen, parallel),
+        None => Vec::new(),
+    };
+    let seeds = match seeds::variance(
+        gate,
+        seeds::recipe(candidate, &rows.seeds[0]),
+        baseline.rows().map(|it| seeds::recipe(it, &rows.seeds[1])),
+        parallel,
+    ) {
+        None => None,
+        Some(Ok(found)) => Some(found),
+        Some(Err(why)) => {
+            let message = format!("not measured: {}", why.reason);
+            findings.push(Finding::new("seeds", "seeds", Outcome::Warn, "a variance", message));
+            None
         }
-        Self { slices, seen, report }
+    };
+    Told { findings, families, seeds, report }
+}
+
+/// What both comparisons share.
+#[derive(Clone, Copy)]
+struct Sides<'a> {
+    gate: &'a Gate,
+    input: &'a GateInput<'a>,
+    rows: &'a Rows<'a>,
+    slices: &'a Slices,
+    parallel: &'a dyn Parallel,
+}
+
+impl<'a> Sides<'a> {
+    fn evidence(
+        &self,
+        rules: &[&Rule],
+        opponent: &Opponent<'_>,
+        samples: &[Sample],
+    ) -> Evidence<'a> {
+        let pair = (&self.rows.candidate, opponent.rows());
+        Evidence::gather(self.gate, rules, pair, self.slices, samples, self.parallel)
+    }
+
+    fn findings(
+        &self,
+        rules: &[&Rule],
+        opponent: &Opponent<'_>,
+        evidence: &Evidence<'_>,
+        against: Option<&str>,
+    ) -> Vec<Finding> {
+        rules
+            .iter()
+            .flat_map(|rule| rule::judge(&self.case(rule, opponent, evidence, against)))
+            .collect()
+    }
+
+    fn case<'b>(
+        &'b self,
+        rule: &'b Rule,
+        opponent: &'b Opponent<'b>,
+        evidence: &'b Evidence<'b>,
+        against: Option<&'b str>,
+    ) -> rule::Case<'b> {
+        let votes = self.input.candidate.votes.as_ref();
+        rule::Case {
+            gate: self.gate,
+            rule,
+            candidate: &self.rows.candidate.rows,
+            opponent,
+            evidence,
+            against,
+            label_error: votes.and_then(error_rate),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Three questions are answered here: [`check()`](check::check) says what is wrong with a snapshot, [`report()`] how good a
 //! model is and where, [`decide()`] whether it may replace the one before it.
 //!
-//! Reading order: [`mod@decide`], [`estimate`], [`metric`], [`sample`], [`slice`](mod@slice), [`bootstrap`], [`auc`], [`paired`],
+//! Reading order: [`mod@decide`], [`estimate`], [`metric`], [`predictions`], [`votes`], [`sample`], [`slice`](mod@slice), [`bootstrap`], [`auc`], [`paired`],
 //! [`permutation`], [`wilcoxon`], [`correction`], [`power`], [`reuse`], [`normal`], [`parallel`]; [`mod@report`]. Alone stand
 //! [`mod@check`], and [`evalue`], [`looks`] and [`online`], which are for data that keeps coming.
 
@@ -24,14 +24,16 @@ pub mod paired;
 pub mod parallel;
 pub mod permutation;
 pub mod power;
+pub mod predictions;
 pub mod report;
 pub mod reuse;
 pub mod sample;
 pub mod slice;
 #[cfg(test)]
 mod testing;
+pub mod votes;
 pub mod wilcoxon;
 
-pub use decide::{GateInput, decide};
+pub use decide::{GateInput, decide, explain::explain};
 pub use parallel::{Parallel, Serial};
 pub use report::report;

@@ -14,6 +14,7 @@ use crate::{
     metric::measure,
     normal::quantile,
     parallel::{self, Parallel, Serial},
+    predictions::comparable,
     sample::Sample,
     slice::{self, SliceRows, Slices},
 };
@@ -36,10 +37,10 @@ const WITH_INTERVAL: [Metric; 7] = [
 
 /// The report of a candidate and, where there is one, a baseline on the same rows.
 ///
-/// A baseline about other rows, or with other classes, is left out: see [`crate::decide::comparable`].
+/// A baseline about other rows, or with other classes, is left out: see [`comparable`].
 #[must_use]
 pub fn report(candidate: &ScoredRows, baseline: Option<&ScoredRows>, reliability: f64) -> Report {
-    let baseline = baseline.filter(|it| crate::decide::comparable(candidate, it).is_ok());
+    let baseline = baseline.filter(|it| comparable(candidate, it).is_ok());
     build(candidate, baseline, reliability, &Slices::new(candidate), &Serial).0
 }
 
@@ -52,8 +53,8 @@ pub(crate) fn build(
     parallel: &dyn Parallel,
 ) -> (Report, Vec<Sample>) {
     let z = quantile(reliability);
-    let parts = parallel::map(parallel, slices.every().len(), |at| {
-        let slice = &slices.every()[at];
+    let parts = parallel::map(parallel, slices.declared().len(), |at| {
+        let slice = &slices.declared()[at];
         let sample = Sample::new(candidate, baseline, &slice.rows);
         let count = SliceCount {
             slice: slice.label.clone(),

@@ -9,7 +9,12 @@ use std::fmt::Write as _;
 use karat_core::{
     Exit, Failure, Name, Observer, ScoredRows, Task, metric::Metric, scored::Votes, thousands,
 };
-use karat_gate::{decide::comparable, metric::Scores, normal::quantile, power::Power};
+use karat_gate::{
+    metric::Scores,
+    normal::quantile,
+    power::Power,
+    predictions::{check, comparable},
+};
 use karat_store::VersionRecord;
 use serde::Serialize;
 
@@ -149,7 +154,9 @@ impl Lab<'_> {
         };
         let (new, old) = (score(candidate)?, score(&baseline)?);
         let (new_rows, old_rows) = (self.scored_rows(&new)?, self.scored_rows(&old)?);
-        comparable(&new_rows, &old_rows).map_err(|why| refuse(why.reason))?;
+        check(&new_rows)?;
+        check(&old_rows)?;
+        comparable(&new_rows, &old_rows)?;
         let reliability = gate.reliability_each();
         let power = Power::new(reliability, options.power.unwrap_or(gate.power));
         let need = Need::of(&new_rows, &old_rows, options.metric, power, reliability)?;

@@ -5,71 +5,73 @@
 //! frequent, so a small one warns once for all instead of holding up the verdict; a *named* slice does hold it up.
 
 use karat_core::{
-    Finding, Outcome, ScoredRows,
-    policy::{Bound, Gate, Rule},
+    Finding, Outcome,
+    policy::{Bound, Rule},
     thousands,
 };
 
 use super::{
-    SliceEvidence,
-    rule::{Plan, on_slice, subject},
-    want_of,
+    evidence::{ROWS_MIN, SliceEvidence, want_of},
+    rule::Case,
 };
 
-/// Rows below which no value of a family is tested.
-const ROWS_MIN: u64 = 30;
 /// Small values that are named.
 const NAMED_MAX: usize = 5;
 
-/// Findings of the values that are large enough, then one for the rest.
-pub(super) fn judge(
-    gate: &Gate,
-    rule: &Rule,
-    family: &str,
-    members: &[&SliceEvidence],
-    candidate: &ScoredRows,
-) -> Vec<Finding> {
-    let (tested, small): (Vec<_>, Vec<_>) =
-        members.iter().copied().partition(|it| is_large_enough(gate, rule, it));
-    let mut findings: Vec<Finding> =
-        tested.iter().map(|seen| on_slice(gate, rule, seen, candidate)).collect();
+/// The values that are large enough, then one finding for the rest.
+pub(super) fn choose<'a>(
+    case: &Case<'_>,
+    asked: &str,
+    members: Vec<&'a SliceEvidence>,
+) -> (Vec<&'a SliceEvidence>, Vec<Finding>) {
+    let rule = case.rule;
+    let n = members.len();
+    let (tested, mut small): (Vec<_>, Vec<_>) =
+        members.into_iter().partition(|it| is_large_enough(case, it));
     if tested.is_empty() {
         // Somebody asked for the family as a whole, and nobody was looked at.
         let mut finding = Finding::new(
             &rule.name,
-            subject(rule, family),
+            case.subject(asked),
             Outcome::Inconclusive,
             rule.bound.to_string(),
-            format!("all {} values have too few rows{}", members.len(), needed(rule)),
+            format!("all {n} values have too few rows{}", needed(rule)),
         );
         finding.advice =
             Some("more labelled rows, or a smaller `n_rows_min`, let it be judged".to_owned());
-        return vec![finding];
+        finding.numbers.insert("n_slices_too_small".to_owned(), n as f64);
+        return (tested, vec![finding]);
     }
-    if !small.is_empty() {
-        let mut named: Vec<String> = small
-            .iter()
-            .take(NAMED_MAX)
-            .map(|seen| format!("{} ({})", seen.label, thousands(seen.n_rows)))
-            .collect();
-        if NAMED_MAX < small.len() {
-            named.push(format!("and {} more", small.len() - NAMED_MAX));
-        }
-        findings.push(Finding::new(
-            &rule.name,
-            subject(rule, family),
-            Outcome::Warn,
-            rule.bound.to_string(),
-            format!(
-                "{} of {} values are too small, not tested{}: {}",
-                small.len(),
-                members.len(),
-                needed(rule),
-                named.join(", ")
-            ),
-        ));
+    if small.is_empty() {
+        return (tested, Vec::new());
     }
-    findings
+    // The largest first where many are small: they come nearest to being tested.
+    if NAMED_MAX < small.len() {
+        small.sort_by_key(|it| std::cmp::Reverse(it.n_rows));
+    }
+    let mut named: Vec<String> = small
+        .iter()
+        .take(NAMED_MAX)
+        .map(|seen| format!("{} ({})", seen.label, thousands(seen.n_rows)))
+        .collect();
+    if NAMED_MAX < small.len() {
+        named.push(format!("and {} more", thousands((small.len() - NAMED_MAX) as u64)));
+    }
+    let mut finding = Finding::new(
+        &rule.name,
+        case.subject(asked),
+        Outcome::Warn,
+        rule.bound.to_string(),
+        format!(
+            "{} of {} values are too small, not tested{}: {}",
+            thousands(small.len() as u64),
+            thousands(n as u64),
+            needed(rule),
+            named.join(", ")
+        ),
+    );
+    finding.numbers.insert("n_slices_too_small".to_owned(), small.len() as f64);
+    (tested, vec![finding])
 }
 
 fn needed(rule: &Rule) -> String {
@@ -79,7 +81,8 @@ fn needed(rule: &Rule) -> String {
     format!(" (the rule needs {} rows)", thousands(rule.n_rows_min))
 }
 
-fn is_large_enough(gate: &Gate, rule: &Rule, seen: &SliceEvidence) -> bool {
+fn is_large_enough(case: &Case<'_>, seen: &SliceEvidence) -> bool {
+    let rule = case.rule;
     if 0 < rule.n_rows_min {
         return rule.n_rows_min <= seen.n_rows;
     }
@@ -88,7 +91,7 @@ fn is_large_enough(gate: &Gate, rule: &Rule, seen: &SliceEvidence) -> bool {
     }
     match (rule.bound, seen.estimates.get(&want_of(rule))) {
         (Bound::MaxRegression(margin), Some(Ok(found))) if 0.0 < margin.amount() => {
-            Plan::new(gate, rule, found, seen).sees(margin.amount())
+            case.plan(found, seen).sees(margin.amount())
         }
         _ => true,
     }

@@ -19,6 +19,7 @@ use crate::{
     testing::{flights, rows},
 };
 
+mod many;
 mod refused;
 
 /// The gate of a policy: its keys and rules as they would stand in gate.toml.
@@ -205,7 +206,7 @@ fn an_improvement_has_to_be_shown_and_too_much_of_it_is_an_alarm() {
         r#"
         rule = [
             { name = "better", metric = "auc", min_improvement = { absolute = 0.01 } },
-            { name = "much better", metric = "auc", min_improvement = { absolute = 0.5 } },
+            { name = "much better", metric = "auc", min_improvement = { relative = 0.6 } },
             { name = "not suspicious", metric = "auc", max_improvement = { absolute = 0.5 }, severity = "error" },
             { name = "suspicious", metric = "auc", max_improvement = { absolute = 0.05 }, severity = "error" },
             { name = "said only", metric = "auc", max_improvement = { absolute = 0.05 } },
@@ -215,7 +216,7 @@ fn an_improvement_has_to_be_shown_and_too_much_of_it_is_an_alarm() {
         expect![[r#"
             fail against flights@1
             pass: better (auc, slice all): auc 0.9273 against 0.6433: better by 0.2840, 90 % interval +0.2637 to +0.3043 on 1,000 rows, 255 rows went from wrong to right and 0 from right to wrong, P below 0.000001, effects from 0.03065 on are seen; needs to be better by more than 0.01
-            fail: much better (auc, slice all): auc 0.9273 against 0.6433: better by 0.2840, 90 % interval +0.2637 to +0.3043 on 1,000 rows, 255 rows went from wrong to right and 0 from right to wrong, P below 0.000001, effects from 0.03065 on are seen; needs to be better by more than 0.5
+            fail: much better (auc, slice all): auc 0.9273 against 0.6433: better by 0.4415 of the baseline's value, 90 % interval +0.3917 to +0.4937 on 1,000 rows, 255 rows went from wrong to right and 0 from right to wrong, P 0.002414, effects from 0.07732 on are seen; needs to be better by more than 0.6 of the baseline's value
             pass: not suspicious (auc, slice all): auc 0.9273 against 0.6433: better by 0.2840, 90 % interval +0.2637 to +0.3043 on 1,000 rows, 255 rows went from wrong to right and 0 from right to wrong, P below 0.000001, effects from 0.03065 on are seen; needs to be not better by more than 0.5
             fail: suspicious (auc, slice all): auc 0.9273 against 0.6433: better by 0.2840, 90 % interval +0.2637 to +0.3043 on 1,000 rows, 255 rows went from wrong to right and 0 from right to wrong, P below 0.000001, effects from 0.03065 on are seen; needs to be not better by more than 0.05
             warn: said only (auc, slice all): auc 0.9273 against 0.6433: better by 0.2840, 90 % interval +0.2637 to +0.3043 on 1,000 rows, 255 rows went from wrong to right and 0 from right to wrong, P below 0.000001, effects from 0.03065 on are seen; needs to be not better by more than 0.05

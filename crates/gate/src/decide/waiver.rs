@@ -5,12 +5,10 @@ use karat_core::{
     policy::{Gate, Waiver},
 };
 
-/// Marks what unexpired waivers cover and adds a warning for each expired one.
-pub(super) fn apply(gate: &Gate, today: &str, findings: &mut Vec<Finding>) {
-    // Days are `YYYY-MM-DD`, so text order is time order.
-    let is_expired = |waiver: &Waiver| waiver.until.as_str() < today;
-    for finding in findings.iter_mut() {
-        let covers = |it: &&Waiver| it.rule == finding.rule && !is_expired(it);
+/// Marks what unexpired waivers cover.
+pub(super) fn cover(gate: &Gate, today: &str, findings: &mut [Finding]) {
+    for finding in findings {
+        let covers = |it: &&Waiver| it.rule == finding.rule && !is_expired(it, today);
         if finding.outcome <= Outcome::Warn {
             continue;
         }
@@ -26,7 +24,11 @@ pub(super) fn apply(gate: &Gate, today: &str, findings: &mut Vec<Finding>) {
             finding.outcome = Outcome::Waived;
         }
     }
-    for waiver in gate.waivers.iter().filter(|it| is_expired(it)) {
+}
+
+/// A warning for each waiver that has ended.
+pub(super) fn expired(gate: &Gate, today: &str) -> Vec<Finding> {
+    let ended = |waiver: &Waiver| {
         let mut finding = Finding::new(
             &waiver.rule,
             "waiver",
@@ -38,6 +40,12 @@ pub(super) fn apply(gate: &Gate, today: &str, findings: &mut Vec<Finding>) {
             ),
         );
         finding.advice = Some("remove it from gate.toml, or renew it with a new reason".to_owned());
-        findings.push(finding);
-    }
+        finding
+    };
+    gate.waivers.iter().filter(|it| is_expired(it, today)).map(ended).collect()
+}
+
+/// Days are `YYYY-MM-DD`, so text order is time order.
+fn is_expired(waiver: &Waiver, today: &str) -> bool {
+    waiver.until.as_str() < today
 }

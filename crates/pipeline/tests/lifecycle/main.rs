@@ -14,4 +14,3 @@ mod promotion;
 mod replay;
 mod resume;
 mod seeds;
-mod signatures;

@@ -60,8 +60,8 @@ fn nan_never_passes() {
         Some(&good),
         expect![[r#"
             fail against flights@1
-            not applied: floor (auc, slice all): not measured: 1 of 60 scores are NaN or infinite
-            not applied: margin (auc, slice all): not measured: 1 of 60 scores are NaN or infinite
+            not applied: floor (auc): not measured: 1 of 60 scores are NaN or infinite
+            not applied: margin (auc): not measured: 1 of 60 scores are NaN or infinite
         "#]],
     );
 }
