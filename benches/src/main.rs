@@ -40,10 +40,9 @@ pub(crate) struct Row {
 
 type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 
-const JOBS: [(&str, Job); 10] = [
+const JOBS: [(&str, Job); 9] = [
     ("help", jobs::help),
     ("train", jobs::train),
-    ("deterministic", jobs::deterministic),
     ("score", jobs::score),
     ("encoder", encoder::encoder),
     ("check", jobs::check),
