@@ -81,6 +81,11 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Do everything: snapshot, check, train, score, gate, register, promote; cached steps are skipped
     Run(RunArgs),
+    /// Do everything for a change under review: judged by the base branch's policy, reported wherever the CI system looks;
+    /// nothing is promoted
+    Ci(CiArgs),
+    /// Judge again what a job that nobody trusts has left: from its predictions, by this checkout's policy
+    Judge(JudgeArgs),
     /// Freeze a dataset and update its pointer file
     Snapshot(SnapshotArgs),
     /// Ask the checks of a dataset; the exit code says
@@ -151,6 +156,44 @@ pub(crate) struct RunArgs {
     /// End training after TIME (`90s`, `20m`, `1h30m`) with what it has, instead of `train.max_time`
     #[arg(long, value_name = "TIME", value_parser = max_time)]
     pub(crate) max_time: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CiArgs {
+    /// Gate to judge by, when the base branch's `gate.toml` has several
+    #[arg(long, value_name = "GATE")]
+    pub(crate) gate: Option<Name>,
+    /// Commit whose policy judges, where the CI system names no base branch; by default the commit before
+    #[arg(long, value_name = "REF")]
+    pub(crate) base: Option<String>,
+    /// Write every report to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Promote what passes; only on a push to the default branch
+    #[arg(long)]
+    pub(crate) promote: bool,
+    /// Let a change alter or remove files that the base branch was judged on: its evaluation rows may then be others
+    #[arg(long)]
+    pub(crate) data_may_change: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct JudgeArgs {
+    /// Folder with `verdict.json` and the predictions it names, as `karat ci --out` wrote them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifact: PathBuf,
+    /// Commit of the change that was judged; its objects must be in this clone, it is not checked out
+    #[arg(long, value_name = "SHA")]
+    pub(crate) commit: String,
+    /// Gate that must have judged, when `gate.toml` has several
+    #[arg(long, value_name = "GATE")]
+    pub(crate) gate: Option<Name>,
+    /// Write the reports, rendered again, to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// As for `karat ci`
+    #[arg(long)]
+    pub(crate) data_may_change: bool,
 }
 
 /// `--max-time` in seconds.
@@ -400,6 +443,7 @@ pub(crate) fn advice_for_foreign_words(error: &clap::Error) -> Option<String> {
     let word = error.get(clap::error::ContextKind::InvalidSubcommand)?.to_string();
     let ours = match word.as_str() {
         "repro" | "exp" | "pipeline" => "run",
+        "pr" | "check-pr" => "ci",
         "validate" | "test" => "check",
         "evaluate" | "eval" => "gate",
         "predict" | "infer" => "score",

@@ -1,12 +1,14 @@
 //! One file a command: parse, call, render.
 
 mod check;
+mod ci;
 mod compare;
 mod doctor;
 mod gate;
 mod init;
 mod init_files;
 mod inspect;
+mod judge;
 mod maintain;
 mod plan_eval;
 mod promote;
@@ -25,6 +27,7 @@ use crate::{args::Command, context::Session, signals::FirstSignal};
 pub(crate) fn first_signal(command: &Command) -> FirstSignal {
     match command {
         Command::Run(_)
+        | Command::Ci(_)
         | Command::Train(_)
         | Command::Score(_)
         | Command::Gate(_)
@@ -38,6 +41,8 @@ pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Fail
     match command {
         Command::Init(args) => init::run(session, &args),
         Command::Run(args) => run::run(session, &args),
+        Command::Ci(args) => ci::run(session, &args),
+        Command::Judge(args) => judge::run(session, &args),
         Command::Snapshot(args) => snapshot::run(session, &args),
         Command::Check(args) => check::run(session, &args),
         Command::Train(args) => train::run(session, &args),

@@ -186,11 +186,16 @@ impl Session {
 
     /// `gate.toml` with every `--set gate.…` applied.
     pub(crate) fn policy(&self) -> Result<Policy, Failure> {
+        Ok(self.policy_document()?.0)
+    }
+
+    /// [`Session::policy`], and where its rules stand.
+    pub(crate) fn policy_document(&self) -> Result<(Policy, Document), Failure> {
         let mut document = Document::parse(POLICY_FILE, self.read(POLICY_FILE)?)?;
         for assignment in self.common.set.iter().filter(|it| it.starts_with("gate.")) {
             document.set(assignment)?;
         }
-        Policy::read(&document)
+        Ok((Policy::read(&document)?, document))
     }
 
     /// The schema file of a dataset.

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     path::Path,
     process::Command,
     sync::LazyLock,
@@ -10,6 +11,8 @@ use std::{
 };
 
 use karat_core::{Digest, Host, Timestamp, summary::CodeVersion};
+
+pub(crate) mod ci;
 
 /// Any value switches colour off (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
@@ -89,4 +92,16 @@ pub(crate) fn code_version(dir: &Path) -> CodeVersion {
     };
     let is_dirty = git(&["status", "--porcelain", "--untracked-files=no"]).map(|it| !it.is_empty());
     CodeVersion { commit: Some(commit), is_dirty }
+}
+
+/// A word that nobody can foresee, for marking off text from others.
+pub(crate) fn unforeseen_word() -> String {
+    let mut bytes = [0_u8; 32];
+    let is_random =
+        fs::File::open("/dev/urandom").and_then(|mut it| it.read_exact(&mut bytes)).is_ok();
+    if !is_random {
+        // Not a secret, but other every time.
+        bytes = *Digest::of(format!("{} {}", now().0, std::process::id()).as_bytes()).as_bytes();
+    }
+    Digest::of(&bytes).hex()[..32].to_owned()
 }

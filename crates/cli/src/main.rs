@@ -9,6 +9,7 @@ mod args;
 mod command;
 mod context;
 mod env;
+mod git;
 mod render;
 mod signals;
 

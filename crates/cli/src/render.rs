@@ -177,6 +177,8 @@ impl Screen {
 
     pub(crate) fn failed(&mut self, failure: &Failure) {
         self.end_bar();
+        // A value in a message ends no line: what follows would look like something that karat said.
+        let flat = |text: &String| text.replace('\n', "\\n");
         if self.is_json {
             self.json(&json!({
                 "event": "failed",
@@ -192,13 +194,13 @@ impl Screen {
         self.line(&format!(
             "{}: {}",
             self.paint.red(&format!("error[{}]", failure.code)),
-            failure.message
+            flat(&failure.message)
         ));
         for detail in &failure.details {
-            self.line(&format!("  {detail}"));
+            self.line(&format!("  {}", flat(detail)));
         }
         for cause in &failure.causes {
-            self.line(&format!("  caused by: {cause}"));
+            self.line(&format!("  caused by: {}", flat(cause)));
         }
         if !failure.hints.is_empty() {
             self.line("");

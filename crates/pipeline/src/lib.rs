@@ -6,8 +6,9 @@
 //!
 //! Reading order: [`whole`], then the steps in order: [`freeze`], [`train`], [`seeds`], [`score`], [`gate`] with
 //! `measure`, [`promote`], and beside them [`replay`]
-//! and [`plan_eval`]; how a step is recorded and cached: `lab`.
+//! and [`plan_eval`]; whose words judge a change under review: [`change`]; how a step is recorded and cached: `lab`.
 
+pub mod change;
 pub mod freeze;
 pub mod gate;
 mod lab;

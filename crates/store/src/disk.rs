@@ -186,6 +186,18 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     written
 }
 
+/// Appends to a file of somebody else's (a CI system's summary), which may not exist yet. In place, because that
+/// somebody has it open; after a crash a part may be there.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|error| StoreError::io("open", path, None, error))?;
+    file.write_all(bytes)
+        .map_err(|error| StoreError::io("append to", path, Some(bytes.len() as u64), error))
+}
+
 /// Gives a finished file its final name: fsync, rename, fsync of the folder. Both must lie on one file system.
 pub fn move_durably(from: &Path, to: &Path) -> Result<(), StoreError> {
     let disk = Disk::default();

@@ -37,7 +37,7 @@ pub use browse::{
     Span, VerdictRow,
 };
 pub use checkpoints::{CheckpointRecord, LoadedCheckpoint};
-pub use disk::{move_durably, write_durably};
+pub use disk::{append, move_durably, write_durably};
 pub use error::{Conflict, StoreError};
 #[cfg(any(test, feature = "testing"))]
 pub use fault::{FaultKind, FaultPlan};

@@ -6,6 +6,7 @@
 pub mod fake;
 pub mod fixture;
 pub mod picture;
+mod repository;
 pub mod sandbox;
 
 pub use fake::{MemoryTables, ScriptedEngine};

@@ -109,9 +109,22 @@ pub(crate) fn copy_out(
     outputs: &BTreeMap<String, Digest>,
 ) -> Result<(), Failure> {
     for (name, digest) in outputs {
+        refuse_path(name)?;
         karat_store::write_durably(&out.join(name), &store.read(digest)?)?;
     }
     Ok(())
+}
+
+/// Names of outputs stand in records, and a store may come from a cache that others could write to: none becomes a path.
+fn refuse_path(name: &str) -> Result<(), Failure> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_plain) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(80).collect();
+    Err(Failure::new("output-name", Exit::Run, format!("output `{shown}` is no plain file name"))
+        .detail("nothing more was copied")
+        .hint("`karat verify` checks the whole store; this name is none that karat gives"))
 }
 
 /// What to try next, true of this outcome: no champion is named where there is none.
