@@ -5,13 +5,15 @@
 //!
 //! Reading order: [`mod@decide`], [`estimate`], [`metric`], [`predictions`], [`votes`], [`sample`], [`slice`](mod@slice), [`bootstrap`], [`auc`], [`paired`],
 //! [`permutation`], [`wilcoxon`], [`correction`], [`power`], [`reuse`], [`normal`], [`parallel`]; [`mod@report`]. Alone stand
-//! [`mod@check`], and [`evalue`], [`looks`] and [`online`], which are for data that keeps coming.
+//! [`mod@check`]; [`evalue`], [`looks`] and [`online`], which are for data that keeps coming; [`drift`]; [`agreement`] on labels.
 
+pub mod agreement;
 pub mod auc;
 pub mod bootstrap;
 pub mod check;
 pub mod correction;
 pub mod decide;
+pub mod drift;
 pub mod estimate;
 pub mod evalue;
 pub mod looks;
