@@ -9,33 +9,26 @@ use std::{
     time::Instant,
 };
 
-use karat_core::{
-    Digest, Name, ScoredRows, Task,
-    policy::{BaselineRef, Bound, Change, Correction, Gate, Rule, SliceRef},
-    rng::{Purpose, Stream},
-    summary::CodeVersion,
-    verdict::Judged,
-};
 use serde_json::{Value, json};
 
 use crate::{Row, Setup};
 
 /// Times a job is measured; the median counts.
-const REPEATS: usize = 3;
+pub(crate) const REPEATS: usize = 3;
 
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-fn seconds<T>(work: impl FnOnce() -> Result<T, String>) -> Result<(f64, T), String> {
+pub(crate) fn seconds<T>(work: impl FnOnce() -> Result<T, String>) -> Result<(f64, T), String> {
     let started = Instant::now();
     let value = work()?;
     Ok((started.elapsed().as_secs_f64(), value))
 }
 
 /// A copy of the example without its state: nothing is cached.
-fn fresh(setup: &Setup) -> Result<tempfile::TempDir, String> {
+pub(crate) fn fresh(setup: &Setup) -> Result<tempfile::TempDir, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     for name in ["karat.toml", "gate.toml", "schema/flights.toml"] {
         let to = folder.path().join(name);
@@ -61,7 +54,11 @@ sys.exit(code)
 ";
 
 /// Runs ours; gives the JSON events, wall seconds and peak resident bytes.
-fn karat(setup: &Setup, dir: &Path, line: &[&str]) -> Result<(Vec<Value>, f64, f64), String> {
+pub(crate) fn karat(
+    setup: &Setup,
+    dir: &Path,
+    line: &[&str],
+) -> Result<(Vec<Value>, f64, f64), String> {
     let peak = dir.join("peak");
     // The wrapper takes the time itself: how long a Python needs to start is not ours.
     let output = Command::new("/usr/bin/env")
@@ -197,7 +194,7 @@ pub(crate) fn train(setup: &Setup) -> Result<Vec<Row>, String> {
 }
 
 /// As [`karat`], but a verdict other than pass is a result too.
-fn karat_any_exit(
+pub(crate) fn karat_any_exit(
     setup: &Setup,
     dir: &Path,
     line: &[&str],
@@ -336,104 +333,6 @@ pub(crate) fn check(setup: &Setup) -> Result<Vec<Row>, String> {
         peer: None,
         remark: format!("{wall:.2} s, goal under 5 s"),
         details: json!({ "seconds": times, "peak_bytes": peak }),
-    }])
-}
-
-struct Rayon;
-
-impl karat_gate::Parallel for Rayon {
-    fn for_each(&self, n: usize, work: &(dyn Fn(usize) + Sync)) {
-        use rayon::prelude::{IntoParallelIterator, ParallelIterator};
-        (0..n).into_par_iter().for_each(work);
-    }
-}
-
-/// 10,000 paired resamples of AUC, log loss and accuracy over 100,000 rows: one gate decision.
-pub(crate) fn gate(setup: &Setup) -> Result<Vec<Row>, String> {
-    const N: u32 = 100_000;
-    let stream = Stream::new(1, Purpose::Permute, "bench");
-    let label: Vec<f32> =
-        (0..N).map(|i| f32::from(u8::from(stream.uniform(0, 0, u64::from(i)) < 0.3))).collect();
-    let scored = |lane: u32| ScoredRows {
-        task: Task::Binary,
-        classes: vec!["no".to_owned(), "yes".to_owned()],
-        rows: Digest::of(b"bench"),
-        label: label.clone(),
-        score: label
-            .iter()
-            .zip(0_u64..)
-            .map(|(y, i)| (0.35 * y + 0.65 * stream.uniform(lane, 0, i)).clamp(0.001, 0.999))
-            .collect(),
-        slices: Vec::new(),
-        group: None,
-        votes: None,
-        names: Vec::new(),
-    };
-    let (a, b) = (scored(1), scored(2));
-    let rule = |metric: &str| {
-        Ok::<Rule, String>(Rule {
-            name: metric.to_owned(),
-            metric: metric.parse().map_err(|error| format!("{error}"))?,
-            slices: vec![SliceRef::All],
-            bound: Bound::MaxRegression(Change::Absolute(0.01)),
-            n_rows_min: 0,
-            correction: Correction::None,
-            warns_only: false,
-        })
-    };
-    let gate = Gate {
-        name: "bench".parse::<Name>().map_err(|error| error.to_string())?,
-        model: None,
-        split: None,
-        baseline: BaselineRef::None,
-        anchor: None,
-        reliability: 0.95,
-        budget: None,
-        signatures: None,
-        power: 0.8,
-        inconclusive_is_allowed: false,
-        unbaselined_is_allowed: false,
-        n_resamples: 10_000,
-        rules: vec![rule("auc")?, rule("log_loss")?, rule("accuracy")?, rule("average_precision")?],
-        operational: Vec::new(),
-        waivers: Vec::new(),
-    };
-    let digest = Digest::of(b"x");
-    let judged = Judged {
-        candidate: Digest::of(b"a"),
-        baseline: Some(Digest::of(b"b")),
-        snapshot: digest,
-        rows: a.rows,
-        predictions: digest,
-        baseline_predictions: Some(digest),
-        anchor: None,
-        anchor_predictions: None,
-        policy: digest,
-        tool: "bench".to_owned(),
-        binary: None,
-        code: CodeVersion::default(),
-    };
-    let mut times = Vec::new();
-    for _ in 0..REPEATS {
-        let input = karat_gate::GateInput {
-            baseline: Some(&b),
-            ..karat_gate::GateInput::new(&a, judged.clone(), "2026-01-01")
-        };
-        times.push(seconds(|| Ok(karat_gate::decide(&gate, &input, &Rayon)))?.0);
-    }
-    let wall = median(times.clone());
-    let found = peer(setup, "bootstrap_numpy.py", &[])?;
-    let compared = match &found {
-        Some(found) => Some(("vectorised NumPy".to_owned(), 1.0 / number(found, "wall_s")?)),
-        None => None,
-    };
-    Ok(vec![Row {
-        job: "gate, 100,000 pairs, 10,000 resamples",
-        unit: "1/s",
-        ours: 1.0 / wall,
-        peer: compared,
-        remark: format!("{wall:.2} s, goal under 3 s"),
-        details: json!({ "seconds": times, "peer": found }),
     }])
 }
 

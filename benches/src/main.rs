@@ -13,6 +13,7 @@
 
 mod cnn;
 mod encoder;
+mod gate;
 mod jobs;
 mod kernels;
 
@@ -40,13 +41,14 @@ pub(crate) struct Row {
 
 type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 
-const JOBS: [(&str, Job); 9] = [
+const JOBS: [(&str, Job); 10] = [
     ("help", jobs::help),
     ("train", jobs::train),
     ("score", jobs::score),
     ("encoder", encoder::encoder),
     ("check", jobs::check),
-    ("gate", jobs::gate),
+    ("gate", gate::gate),
+    ("cold-gate", gate::cold),
     ("save", jobs::save),
     ("conv", kernels::conv),
     ("cnn", cnn::train),
