@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     Row, Setup,
-    jobs::{median, number, peer},
+    jobs::{median, number, own_peak_mb, peer},
 };
 
 const BATCH: usize = 128;
@@ -140,7 +140,7 @@ pub(crate) fn train(setup: &Setup) -> Result<Vec<Row>, String> {
         ours: median(ours.clone()),
         peer: (!theirs.is_empty())
             .then(|| ("PyTorch, channels last".to_owned(), median(theirs.clone()))),
-        remark: format!("loss {first:.2} to {last:.4}"),
-        details: json!({ "runs": ours, "peer_runs": theirs, "peer": found }),
+        remark: format!("loss {first:.2} to {last:.4}, peak {:.0} MB", own_peak_mb()),
+        details: json!({ "runs": ours, "peer_runs": theirs, "peer": found, "peak_mb": own_peak_mb() }),
     }])
 }

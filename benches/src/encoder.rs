@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::{
     Row, Setup,
-    jobs::{median, number, peer},
+    jobs::{median, number, own_peak_mb, peer},
 };
 
 const N_SEQUENCES: usize = 32;
@@ -105,6 +105,7 @@ pub(crate) fn encoder(setup: &Setup) -> Result<Vec<Row>, String> {
     let rounded = in_precision(Precision::Bf16, || answer(&encoder, &tokens))?;
     let difference = found.iter().zip(&rounded).map(|(x, y)| (x - y).abs()).fold(0.0_f32, f32::max);
     drop((x, found, rounded));
+    let peak = own_peak_mb();
 
     let path = path.display().to_string();
     let arguments = ["--file", &path, "--seconds", "4"];
@@ -131,9 +132,9 @@ pub(crate) fn encoder(setup: &Setup) -> Result<Vec<Row>, String> {
         peer: (!theirs.is_empty()).then(|| ((*name).to_owned(), median(theirs.clone()))),
         remark: last
             .as_ref()
-            .map(|it| format!("largest difference {}", it["max_difference"]))
+            .map(|it| format!("largest difference {}, peak {peak:.0} MB", it["max_difference"]))
             .unwrap_or_default(),
-        details: json!({ "runs": ours, "peer_runs": theirs, "peer": last }),
+        details: json!({ "runs": ours, "peer_runs": theirs, "peer": last, "peak_mb": peak }),
     });
     let mut rows: Vec<Row> = rows.collect();
     rows.push(Row {

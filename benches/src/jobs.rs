@@ -112,6 +112,14 @@ pub(crate) fn number(value: &Value, key: &str) -> Result<f64, String> {
     value[key].as_f64().ok_or_else(|| format!("no number `{key}` in {value}"))
 }
 
+/// The most memory this process held so far, in MB; of one job where only that is asked for.
+pub(crate) fn own_peak_mb() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|it| it.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib * 1024.0 / 1e6)
+}
+
 /// Start of the process to the last byte of `--help`.
 pub(crate) fn help(setup: &Setup) -> Result<Vec<Row>, String> {
     let mut times = Vec::new();
@@ -141,32 +149,9 @@ pub(crate) fn train(setup: &Setup) -> Result<Vec<Row>, String> {
         let mut auc = Value::Null;
         let mut peak = 0.0;
         for _ in 0..REPEATS {
-            let folder = fresh(setup)?;
-            let set = format!("train.batch_size={batch}");
-            let line = [
-                "run",
-                "--set",
-                &set,
-                "--set",
-                "train.early_stopping=0",
-                "--set",
-                "split.flights.train={ where = \"month <= 6 and not (month = 1 and day = 1)\" }",
-                "--set",
-                "split.flights.eval={ where = \"month = 1 and day = 1\" }",
-                "--dry-run",
-                "--out",
-                "out",
-            ];
-            let (events, _, bytes) = karat_any_exit(setup, folder.path(), &line)?;
-            peak = bytes;
-            let read = |name: &str| {
-                fs::read_to_string(folder.path().join("out").join(name))
-                    .map_err(|error| format!("{name}: {error}"))
-            };
-            ours.push(throughput(&read("metrics.jsonl")?, &read("throughput.jsonl")?)?);
-            if let Some(end) = events.iter().find(|it| it["event"] == "run_finished") {
-                auc = by_month(end);
-            }
+            let trained = train_once(setup, batch, &[])?;
+            (auc, peak) = (trained.auc, trained.peak);
+            ours.push(trained.rows_per_s);
         }
         let found = peer(
             setup,
@@ -191,6 +176,59 @@ pub(crate) fn train(setup: &Setup) -> Result<Vec<Row>, String> {
         });
     }
     Ok(rows)
+}
+
+/// What `--deterministic` costs: the same training with it and without, in turns.
+pub(crate) fn deterministic(setup: &Setup) -> Result<Vec<Row>, String> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..REPEATS {
+        without.push(train_once(setup, "1024", &[])?.rows_per_s);
+        with.push(train_once(setup, "1024", &["--deterministic"])?.rows_per_s);
+    }
+    let (ours, plain) = (median(with.clone()), median(without.clone()));
+    Ok(vec![Row {
+        job: "the same, --deterministic, batch 1024",
+        unit: "rows/s",
+        ours,
+        peer: Some(("karat without it".to_owned(), plain)),
+        remark: format!("costs {:.1} %", 100.0 * (1.0 - ours / plain)),
+        details: json!({ "runs": with, "peer_runs": without }),
+    }])
+}
+
+/// One training of ours.
+struct Trained {
+    rows_per_s: f64,
+    auc: Value,
+    peak: f64,
+}
+
+fn train_once(setup: &Setup, batch: &str, flags: &[&str]) -> Result<Trained, String> {
+    let folder = fresh(setup)?;
+    let set = format!("train.batch_size={batch}");
+    let line = [
+        "run",
+        "--set",
+        &set,
+        "--set",
+        "train.early_stopping=0",
+        "--set",
+        "split.flights.train={ where = \"month <= 6 and not (month = 1 and day = 1)\" }",
+        "--set",
+        "split.flights.eval={ where = \"month = 1 and day = 1\" }",
+        "--dry-run",
+        "--out",
+        "out",
+    ];
+    let line: Vec<&str> = line.iter().chain(flags).copied().collect();
+    let (events, _, peak) = karat_any_exit(setup, folder.path(), &line)?;
+    let read = |name: &str| {
+        fs::read_to_string(folder.path().join("out").join(name))
+            .map_err(|error| format!("{name}: {error}"))
+    };
+    let rows_per_s = throughput(&read("metrics.jsonl")?, &read("throughput.jsonl")?)?;
+    let end = events.iter().find(|it| it["event"] == "run_finished");
+    Ok(Trained { rows_per_s, auc: end.map_or(Value::Null, by_month), peak })
 }
 
 /// As [`karat`], but a verdict other than pass is a result too.

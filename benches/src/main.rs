@@ -44,6 +44,7 @@ type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 const JOBS: [(&str, Job); 10] = [
     ("help", jobs::help),
     ("train", jobs::train),
+    ("deterministic", jobs::deterministic),
     ("score", jobs::score),
     ("encoder", encoder::encoder),
     ("check", jobs::check),

@@ -10,7 +10,7 @@
 //! Reading order: [`matmul`] (all the arithmetic), [`activation`], [`linear`], [`table_input`], [`dropout`], [`bce`],
 //! [`cross_entropy`], [`squared_error`], [`loss`], [`sum`], [`global_norm`], [`adamw`], [`sgd`], [`lion`], [`ema`],
 //! [`layer_norm`], [`embedding`], [`attention`], [`row_sum`], [`histogram`]; for pictures [`window`] (sizes), [`conv2d`], [`max_pool`], [`conv_pool`] (both in one
-//! pass), [`group_norm`], [`average_pool`]; below them [`philox`] (random bits), [`precision`] (f32 or bf16), [`simd`]
+//! pass), [`group_norm`], [`average_pool`]; below them [`philox`] (random bits), [`precision`] (f32 or bf16), [`frozen`] (weights packed once), [`simd`]
 //! (plain loops made vectors) and [`elementary`] (exp, tanh, erf).
 
 pub mod activation;
@@ -27,6 +27,8 @@ pub mod ema;
 pub mod embedding;
 #[cfg(feature = "burn")]
 mod flex;
+#[cfg(feature = "burn")]
+pub mod frozen;
 pub mod global_norm;
 #[cfg(feature = "gpu")]
 mod gpu;

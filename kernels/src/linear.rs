@@ -42,9 +42,8 @@ pub struct Form {
 
 /// Writes rows × outputs into `y`, and what they were before the activation into `z`, where that is wanted.
 pub fn fused(x: &[f32], w: &[f32], b: &[f32], form: Form, z: Option<&mut [f32]>, y: &mut [f32]) {
-    let Form { precision, activation } = form;
-    let packed = Packed::with(precision, w, w.len() / b.len().max(1), b.len());
-    rows_times_keeping(x, &packed, Epilogue { bias: Some(b), activation }, z, y);
+    let packed = Packed::with(form.precision, w, w.len() / b.len().max(1), b.len());
+    rows_times_keeping(x, &packed, Epilogue { bias: Some(b), activation: form.activation }, z, y);
 }
 
 /// Whether the backward pass of a layer needs z; ReLU needs y, identity nothing.
@@ -120,8 +119,11 @@ mod op {
         ops::{Backward, Ops, OpsKind},
     };
 
-    use super::{Activation, Form};
-    use crate::flex::{contiguous, dim, floats, floats_mut, retire, tensor, unwritten};
+    use super::{Activation, Epilogue, Form, rows_times};
+    use crate::{
+        flex::{contiguous, dim, floats, floats_mut, retire, tensor, unwritten},
+        frozen,
+    };
 
     /// activation(x · w + b), in the precision of [`crate::precision::current`]; x is rows × inputs, w is inputs × outputs.
     #[must_use]
@@ -178,10 +180,12 @@ mod op {
             b: FloatTensor<Self>,
             form: Form,
         ) -> FloatTensor<Self> {
-            let (x, w, b) = (contiguous(x), contiguous(w), contiguous(b));
+            let (x, b) = (contiguous(x), contiguous(b));
             let (n_rows, n_outputs) = (dim(&x, 0), dim(&w, 1));
             let mut y = unwritten(n_rows * n_outputs);
-            super::fused(floats(&x), floats(&w), floats(&b), form, None, &mut y);
+            let w = frozen::packed(w, form.precision);
+            let end = Epilogue { bias: Some(floats(&b)), activation: form.activation };
+            rows_times(floats(&x), &w, end, &mut y);
             retire(x);
             tensor(y, [n_rows, n_outputs])
         }

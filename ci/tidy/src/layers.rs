@@ -21,7 +21,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ("karat-attest", &["karat-core"]),
     ("karat-track", &["karat-core"]),
     ("karat-ui", &["karat-core", "karat-report", "karat-store"]),
-    ("karat-pipeline", &["karat-core", "karat-gate", "karat-store"]),
+    ("karat-pipeline", &["karat-core", "karat-gate", "karat-store", "karat-attest"]),
     ("karat-testkit", &["karat-core"]),
     ("karat-tidy", &[]),
 ];

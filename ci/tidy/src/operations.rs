@@ -7,6 +7,7 @@ const NOT_AN_OPERATION: &[&str] = &[
     "lib.rs",
     "elementary.rs",
     "flex.rs",
+    "frozen.rs",
     "gpu.rs",
     "memory.rs",
     "philox.rs",

@@ -23,6 +23,11 @@ pub(crate) const USER: &str = "USER";
 /// The person whose change GitHub is running.
 pub(crate) const GITHUB_ACTOR: &str = "GITHUB_ACTOR";
 
+/// Whose machine GitHub runs this on: `github-hosted` or `self-hosted`.
+pub(crate) const RUNNER_ENVIRONMENT: &str = "RUNNER_ENVIRONMENT";
+/// `true` under CI systems.
+pub(crate) const CI: &str = "CI";
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 fn read(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -48,7 +53,20 @@ pub(crate) fn now() -> Timestamp {
 /// What the CPU and this executable are; nothing where the system does not tell.
 pub(crate) fn host() -> Host {
     let executable = std::env::current_exe().and_then(fs::read);
-    Host { processor: processor(), binary: executable.ok().map(|bytes| Digest::of(&bytes)) }
+    Host {
+        processor: processor(),
+        binary: executable.ok().map(|bytes| Digest::of(&bytes)),
+        runner: runner(),
+    }
+}
+
+/// Whose machine this is, when CI runs it. Only GitHub tells; elsewhere nobody vouches that it is lent for one run.
+fn runner() -> Option<String> {
+    match read(RUNNER_ENVIRONMENT).as_deref() {
+        Some("github-hosted") => Some("hosted".to_owned()),
+        Some(_) => Some("self-hosted".to_owned()),
+        None => read(CI).filter(|it| it == "true").map(|_| "self-hosted".to_owned()),
+    }
 }
 
 fn processor() -> Option<String> {

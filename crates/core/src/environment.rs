@@ -98,6 +98,9 @@ pub struct Host {
     /// Digest of the executable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary: Option<Digest>,
+    /// Whose machine, when CI ran it: `hosted` for one that the CI service lends for a single run, else `self-hosted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<String>,
 }
 
 impl Environment {
@@ -165,6 +168,7 @@ mod tests {
             host: Host {
                 processor: Some("AMD EPYC 9R14".to_owned()),
                 binary: Some(Digest::of(b"karat")),
+                runner: None,
             },
             ..Environment::default()
         }

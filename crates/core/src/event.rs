@@ -27,6 +27,8 @@ pub enum Step {
     Report,
     /// Train once more from a record and compare.
     Replay,
+    /// Sign a version and what is on record about it.
+    Sign,
 }
 
 impl Step {
@@ -43,6 +45,7 @@ impl Step {
             Self::Promote => "promote",
             Self::Report => "report",
             Self::Replay => "replay",
+            Self::Sign => "sign",
         }
     }
 }

@@ -6,6 +6,7 @@
 //! [`profile`], [`finding`], [`policy`], [`verdict`], [`event`].
 
 pub mod batch;
+pub mod canonical;
 pub mod digest;
 pub mod document;
 pub mod environment;

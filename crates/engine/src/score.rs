@@ -8,6 +8,7 @@ use karat_core::{
 use karat_kernels::{
     bce::sigmoid,
     cross_entropy::softmax,
+    frozen::{Frozen, with_frozen},
     precision::{Precision, in_precision},
 };
 use karat_models::Model;
@@ -28,6 +29,8 @@ const PART_GPU: usize = 8192;
 /// A model ready to score. A row's score does not depend on its batch: every product is one chain of additions.
 pub(crate) struct Scorer {
     model: Model,
+    /// Its weights as products read them.
+    frozen: Arc<Frozen>,
     shape: Shape,
     label: LabelPlan,
     /// That of the training: weights are tuned to it.
@@ -54,6 +57,7 @@ impl Scorer {
             threads: Arc::new(opened.threads(spec.threads)?),
             n_rows: if opened.is_cpu() { PART } else { PART_GPU },
             model: network::from_file(&config, &file, &opened.device),
+            frozen: Arc::default(),
             shape: Shape::of(plan),
             label: plan.label.clone(),
             precision: network::precision(spec),
@@ -83,7 +87,8 @@ impl Scorer {
         let parts = (0..batch.n_rows.div_ceil(n_rows)).into_par_iter().map(|part| {
             let rows = part * n_rows..((part + 1) * n_rows).min(batch.n_rows);
             let inputs = self.shape.inputs(batch, rows, &self.opened.device);
-            device::read(in_precision(self.precision, || self.model.forward(inputs, None)))
+            let forward = || in_precision(self.precision, || self.model.forward(inputs, None));
+            device::read(with_frozen(&self.frozen, forward))
         });
         Ok(parts.collect::<Result<Vec<Vec<f32>>, TrainError>>()?.concat())
     }

@@ -5,8 +5,8 @@
 //! and unchanged, is not done again.
 //!
 //! Reading order: [`whole`], then the steps in order: [`freeze`], [`train`], [`seeds`], [`score`], [`gate`] with
-//! `measure`, [`promote`], and beside them [`replay`]
-//! and [`plan_eval`]; whose words judge a change under review: [`change`]; how a step is recorded and cached: `lab`.
+//! `measure`, [`promote`], and beside them [`replay`],
+//! [`plan_eval`] and [`sign`]; whose words judge a change under review: [`change`]; how a step is recorded and cached: `lab`.
 
 pub mod change;
 pub mod freeze;
@@ -19,6 +19,7 @@ pub mod promote;
 pub mod replay;
 pub mod score;
 pub mod seeds;
+pub mod sign;
 pub mod train;
 pub mod whole;
 
@@ -30,5 +31,6 @@ pub use plan_eval::{EvalPlan, PlanOptions};
 pub use promote::CHAMPION;
 pub use replay::{ReplayOptions, Replayed};
 pub use score::{ScoreCost, ScoreOptions, Scored, quarantine_of};
+pub use sign::Signer;
 pub use train::Trained;
 pub use whole::{AfterPass, Whole};

@@ -7,7 +7,7 @@ use karat_core::{
     Digest, Event, Exit, Failure, Name, Observer, Outcome, Step, Verdict, policy::Policy,
     summary::PromotionSummary,
 };
-use karat_store::{Authority, PromoteRequest, Promotion, VersionRecord};
+use karat_store::{Authority, PAGE_ROWS_MAX, PromoteRequest, Promotion, VersionRecord};
 
 use crate::{Lab, gate::exit_of};
 
@@ -122,13 +122,8 @@ impl Lab<'_> {
             .hint(format!("`karat gate {}` judges it", version.label()))
             .hint(force));
         };
-        let fits = |verdict: &Verdict| {
-            verdict.judged.policy == policy.digest && exit_of(verdict) == Exit::Pass
-        };
-        let mut judged = BTreeSet::new();
-        let mut last_words = verdicts.iter().filter(|(_, verdict)| judged.insert(&verdict.gate));
-        if let Some((digest, _)) = last_words.find(|(_, verdict)| fits(verdict)) {
-            return Ok(*digest);
+        if let Some(digest) = last_pass(&verdicts, policy) {
+            return Ok(digest);
         }
         if newest.judged.policy != policy.digest {
             return Err(Failure::new(
@@ -160,6 +155,58 @@ impl Lab<'_> {
         Err(failure.detail(still).hint(force))
     }
 
+    /// An error unless the verdict's other digests are of bytes that belong to `version`: predictions that are whole, that
+    /// this model made of that snapshot, and that hold the judged rows. Then what the policy wants signed.
+    pub fn demand_judged(
+        &self,
+        version: &VersionRecord,
+        policy: &Policy,
+        digest: &Digest,
+    ) -> Result<(), Failure> {
+        let verdict = self.store.verdict(digest)?;
+        let judged = &verdict.judged;
+        let refuse = |what: String| {
+            Failure::new(
+                "verdict-mismatch",
+                Exit::Fail,
+                format!("verdict `{}` is not about `{}`: {what}", digest.short(), version.label()),
+            )
+            .detail("nothing was promoted")
+            .hint(format!("`karat gate {}` judges it again", version.label()))
+        };
+        if judged.candidate != version.manifest {
+            return Err(refuse(format!("it judged {}", judged.candidate)));
+        }
+        let predictions = judged.predictions;
+        if !self.store.contains(&predictions, true)? {
+            return Err(refuse(format!("its predictions {predictions} are not in the store")));
+        }
+        let mut is_made_by_it = false;
+        for (run, step, _) in self.store.makers_of(&predictions, PAGE_ROWS_MAX)? {
+            let inputs = self.store.run(&run.0)?.inputs;
+            is_made_by_it |= step == Step::Score
+                && inputs.get("model") == Some(&version.manifest)
+                && inputs.get("snapshot") == Some(&judged.snapshot);
+        }
+        if !is_made_by_it {
+            return Err(refuse(format!(
+                "no run on record made its predictions {} of that snapshot with this model",
+                predictions.short()
+            )));
+        }
+        let rows = self.tables.read_scored(&self.store.path(&predictions))?.rows;
+        if rows != judged.rows {
+            return Err(refuse(format!(
+                "its predictions hold rows {rows}, it judged {}",
+                judged.rows
+            )));
+        }
+        match policy.gates.values().find(|gate| gate.name.as_str() == verdict.gate) {
+            Some(gate) => self.demand_signatures(gate, version, digest),
+            None => Err(refuse(format!("gate.toml declares no gate `{}`", verdict.gate))),
+        }
+    }
+
     /// Moves `alias` back to the version that held it before and whose bytes still verify.
     pub fn rollback(
         &self,
@@ -174,6 +221,16 @@ impl Lab<'_> {
         let authority = Authority::Rollback { reason: reason.to_owned() };
         self.promote_from(observer, &target, alias, authority, seq)
     }
+}
+
+/// Of verdicts on one model, newest first: one that passes under this policy and is the last word of its gate.
+pub(crate) fn last_pass(verdicts: &[(Digest, Verdict)], policy: &Policy) -> Option<Digest> {
+    let fits = |verdict: &Verdict| {
+        verdict.judged.policy == policy.digest && exit_of(verdict) == Exit::Pass
+    };
+    let mut judged = BTreeSet::new();
+    let mut last_words = verdicts.iter().filter(|(_, verdict)| judged.insert(&verdict.gate));
+    last_words.find(|(_, verdict)| fits(verdict)).map(|(digest, _)| *digest)
 }
 
 fn summary(promotion: &Promotion) -> PromotionSummary {

@@ -20,6 +20,7 @@ use crate::{
     lab::{Asked, Done},
     promote::CHAMPION,
     score::gate_split,
+    sign::Signer,
 };
 
 /// What one pass came to.
@@ -37,11 +38,13 @@ pub struct Whole {
     pub frozen: Frozen,
 }
 
-/// Whether a passing candidate is promoted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterPass {
-    /// Move the champion alias.
+/// What becomes of a passing candidate.
+#[derive(Clone, Copy, Debug)]
+pub enum AfterPass<'a> {
+    /// Move the champion alias, if the gate's signatures are there.
     Promote,
+    /// Sign the candidate and its verdict first (`--key`).
+    SignAndPromote(Signer<'a>),
     /// Leave it (`--dry-run`).
     Leave,
 }
@@ -55,12 +58,13 @@ impl Lab<'_> {
         schema: Schema,
         policy: &Policy,
         gate: &Gate,
-        after: AfterPass,
+        after: AfterPass<'_>,
     ) -> Result<Whole, Failure> {
         let dataset = project.dataset(&project.train.dataset)?;
         // What can be known to fail is refused before an hour of training.
         refuse_empty(gate)?;
         refuse_other_model(gate, &project.train.name)?;
+        self.signature_keys(gate)?;
         gate_split(&on_split_of(gate, project), dataset)?;
         let frozen = self.freeze(observer, dataset, schema)?;
         let checked = self.check(observer, project, &frozen)?;
@@ -110,21 +114,36 @@ impl Lab<'_> {
             reason,
         };
         let promotion = match (exit, after) {
-            (Exit::Pass, AfterPass::Promote) => {
-                let moved = self.promote_from(
-                    observer,
-                    &trained.version,
-                    &champion,
-                    Authority::Verdict(decided.digest),
-                    before.as_ref().map_or(0, |it| it.seq),
-                )?;
-                let model = &project.train.name;
-                match moved.is_moved {
-                    true => moved,
-                    false => self.moved_by(model, &champion, decided.digest)?.unwrap_or(moved),
+            (Exit::Pass, AfterPass::Leave) => unmoved("left as it is: --dry-run".to_owned()),
+            (Exit::Pass, AfterPass::Promote | AfterPass::SignAndPromote(_)) => {
+                if let AfterPass::SignAndPromote(signer) = after {
+                    let verdict = Some(decided.digest);
+                    outputs.extend(self.sign(observer, &trained.version, verdict, signer)?);
+                }
+                match self.demand_signatures(gate, &trained.version, &decided.digest) {
+                    // The verdict stands, and so does its exit code: what is missing is somebody's word.
+                    Err(unsigned) if unsigned.exit == Exit::Fail => {
+                        unmoved(format!("{}: {}", unsigned.code, unsigned.message))
+                    }
+                    Err(failure) => return Err(failure),
+                    Ok(()) => {
+                        let moved = self.promote_from(
+                            observer,
+                            &trained.version,
+                            &champion,
+                            Authority::Verdict(decided.digest),
+                            before.as_ref().map_or(0, |it| it.seq),
+                        )?;
+                        let model = &project.train.name;
+                        match moved.is_moved {
+                            true => moved,
+                            false => {
+                                self.moved_by(model, &champion, decided.digest)?.unwrap_or(moved)
+                            }
+                        }
+                    }
                 }
             }
-            (Exit::Pass, AfterPass::Leave) => unmoved("left as it is: --dry-run".to_owned()),
             _ => unmoved(format!("the verdict is {}", decided.verdict.outcome.word())),
         };
         summary.verdict = Some(decided.verdict);

@@ -158,7 +158,7 @@ impl Store {
     ) -> Result<Option<Digest>, StoreError> {
         let refuse = |source| StoreError::Record { what: "a verdict".to_owned(), source };
         let bytes_of = |verdict: &Verdict| {
-            serde_json::to_vec_pretty(verdict).map_err(|error| refuse(error.into()))
+            karat_core::canonical::to_vec(verdict).map_err(|error| refuse(error.into()))
         };
         let Some(place) = &verdict.ledger else {
             return Err(refuse("it has no place in the ledger".into()));

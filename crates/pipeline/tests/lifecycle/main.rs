@@ -14,3 +14,4 @@ mod promotion;
 mod replay;
 mod resume;
 mod seeds;
+mod signatures;

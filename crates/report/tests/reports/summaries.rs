@@ -138,7 +138,11 @@ fn environment() -> Environment {
         instructions: "AVX-512".to_owned(),
         precision: "f32".to_owned(),
         n_threads: 2,
-        host: Host { processor: Some("AMD EPYC 9R14".to_owned()), binary: Some(digest("binary")) },
+        host: Host {
+            processor: Some("AMD EPYC 9R14".to_owned()),
+            binary: Some(digest("binary")),
+            ..Host::default()
+        },
         ..Environment::default()
     }
 }
