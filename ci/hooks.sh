@@ -3,8 +3,6 @@
 # that each CI system sets, in repositories with a history.
 #
 # Needs python3, node, npm, git, curl, unzip and zip; in CI all of them, elsewhere it says what it leaves out.
-# What stands in single quotes here is meant as it stands: hostile names are no commands.
-# shellcheck disable=SC2016
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -99,7 +97,8 @@ passed "no permission by default, actions by commit, no author's words in script
 mapfile -t scripts < <(git -C "$root" ls-files | while read -r file; do
     head -c 64 "$root/$file" | head -n 1 | grep -qaE '^#!.*\b(ba)?sh\b' && echo "$root/$file"
 done)
-shellcheck "${scripts[@]}" "$scratch"/gitlab-*.sh "$scratch"/jenkins-*.sh
+# Without the remark that single quotes expand nothing: messages hold backticks, and hostile names are meant as they stand.
+shellcheck --exclude=SC2016 "${scripts[@]}" "$scratch"/gitlab-*.sh "$scratch"/jenkins-*.sh
 passed "shellcheck of ${#scripts[@]} scripts and those inside YAML and the Jenkinsfile"
 
 # --- a project with a history -----------------------------------------------------------------------------------------
@@ -136,8 +135,9 @@ expect() {
 }
 says() { grep -qF -- "$1" "$scratch/log" || fail "the output lacks \`$1\`"; }
 champion() { clean karat -C "$1" alias --json 2>/dev/null | grep -o '"version":[0-9]*' || echo none; }
-# fresh NAME: a clone with whole history, without a store.
+# fresh NAME: a clone with whole history, without a store; nothing is left standing in an older one.
 fresh() {
+    cd "$scratch"
     rm -rf "${scratch:?}/$1"
     clean git clone --quiet "$scratch/origin.git" "$scratch/$1"
 }
@@ -299,7 +299,8 @@ clean git checkout --quiet --detach "$before"
 expect 2 clean "${jenkins[@]}" BRANCH_NAME=main BRANCH_IS_PRIMARY=false sh "$scratch/jenkins-promote.sh"
 says "error[promotion-refused]"
 expect 0 clean "${jenkins[@]}" BRANCH_NAME=main BRANCH_IS_PRIMARY=true sh "$scratch/jenkins-promote.sh"
-[[ $(champion .) == '"version":1' ]] || fail "Jenkins: a push was not promoted"
+# The change's candidate is the first version of this workspace; it was left where it is.
+[[ $(champion .) == '"version":2' ]] || fail "Jenkins: a push was not promoted"
 passed "Jenkins: a change request is judged, the primary branch promoted"
 expect 0 clean bash -c 'karat ci --out out'
 says "a shell"

@@ -30,7 +30,7 @@ for file in "${pointers[@]}"; do
     code=124
     if ((0 < left)); then
         code=0
-        timeout "$left" karat -q -C "$project" check "$dataset" || code=$?
+        timeout "$left" karat -C "$project" check "$dataset" >/dev/null || code=$?
     fi
     case $code in
     0) ;;

@@ -177,8 +177,6 @@ impl Screen {
 
     pub(crate) fn failed(&mut self, failure: &Failure) {
         self.end_bar();
-        // A value in a message ends no line: what follows would look like something that karat said.
-        let flat = |text: &String| text.replace('\n', "\\n");
         if self.is_json {
             self.json(&json!({
                 "event": "failed",
@@ -194,13 +192,13 @@ impl Screen {
         self.line(&format!(
             "{}: {}",
             self.paint.red(&format!("error[{}]", failure.code)),
-            flat(&failure.message)
+            failure.message
         ));
         for detail in &failure.details {
-            self.line(&format!("  {}", flat(detail)));
+            self.line(&format!("  {detail}"));
         }
         for cause in &failure.causes {
-            self.line(&format!("  caused by: {}", flat(cause)));
+            self.line(&format!("  caused by: {cause}"));
         }
         if !failure.hints.is_empty() {
             self.line("");
@@ -210,10 +208,12 @@ impl Screen {
         }
     }
 
+    /// A value in a message ends no line: what follows would look like something that karat said.
     fn line(&self, text: &str) {
+        let text = printable(&text.replace('\n', "\\n"));
         match &self.bar {
-            Some(bar) => bar.bar.suspend(|| line_to_stderr(&printable(text))),
-            None => line_to_stderr(&printable(text)),
+            Some(bar) => bar.bar.suspend(|| line_to_stderr(&text)),
+            None => line_to_stderr(&text),
         }
     }
 

@@ -289,6 +289,12 @@ fn values_in_the_data_give_github_no_commands() {
             assert!(!line.starts_with("::error::forged"), "{line}");
         }
     }
+    // Not even where nobody asked GitHub to be deaf.
+    let plain = sandbox.karat("run --dry-run -v");
+    for line in plain.stderr.lines().chain(plain.stdout.lines()) {
+        assert!(!line.trim_start().starts_with("::"), "{line}");
+    }
+    assert!(plain.stdout.contains("::error::forged"), "the value is shown:\n{}", plain.stdout);
     for line in sandbox.read("output.log").lines() {
         assert!(!line.starts_with("::") && !line.starts_with("verdict=pass"), "{line}");
     }

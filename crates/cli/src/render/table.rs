@@ -15,8 +15,9 @@ impl TextTable {
         Self { rows: Vec::new() }
     }
 
+    /// A cell is one line: a value with a line end in it would make one that karat never said.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.into_iter().map(|it| it.replace('\n', "\\n")).collect());
     }
 
     /// The lines, without trailing spaces.
