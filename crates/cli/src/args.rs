@@ -1,6 +1,6 @@
 //! The command line as typed. Flags mean the same everywhere.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, value_parser};
 use karat_core::{
@@ -112,6 +112,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// List aliases, or the history of one
     Alias(AliasArgs),
+    /// Show the store as pages for a browser on this machine, until Ctrl-C; reads only
+    Ui(UiArgs),
     /// Check stored bytes against their digests and records against each other
     Verify(VerifyArgs),
     /// Remove stored bytes that nothing names
@@ -396,6 +398,19 @@ pub(crate) struct AliasArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct UiArgs {
+    /// Port to listen on; 0 takes any free one
+    #[arg(long, default_value_t = 8741, value_name = "N")]
+    pub(crate) port: u16,
+    /// Listen on this address of the machine instead of loopback: there is no login, so whoever reaches it reads everything
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bind: Option<IpAddr>,
+    /// Open the first page in the system's browser
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     /// Check records and presence only, not every byte
     #[arg(long)]
@@ -451,6 +466,7 @@ pub(crate) fn advice_for_foreign_words(error: &clap::Error) -> Option<String> {
         "metrics" | "diff" => "compare",
         "reproduce" | "retrain" => "replay",
         "status" | "log" | "ls" => "runs",
+        "dashboard" | "serve" | "studio" => "ui",
         _ => return None,
     };
     Some(format!("\nhint: `karat {ours}` does what `{word}` does elsewhere"))

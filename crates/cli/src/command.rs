@@ -18,6 +18,7 @@ mod score;
 mod shell;
 mod snapshot;
 mod train;
+mod ui;
 
 use karat_core::{Exit, Failure};
 
@@ -31,7 +32,8 @@ pub(crate) fn first_signal(command: &Command) -> FirstSignal {
         | Command::Train(_)
         | Command::Score(_)
         | Command::Gate(_)
-        | Command::PlanEval(_) => FirstSignal::Asks,
+        | Command::PlanEval(_)
+        | Command::Ui(_) => FirstSignal::Asks,
         _ => FirstSignal::Ends,
     }
 }
@@ -56,6 +58,7 @@ pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Fail
         Command::Runs(args) => inspect::runs(session, &args),
         Command::Show(args) => inspect::show(session, &args),
         Command::Alias(args) => inspect::alias(session, &args),
+        Command::Ui(args) => ui::run(session, &args),
         Command::Verify(args) => maintain::verify(session, &args),
         Command::Gc(args) => maintain::gc(session, &args),
         Command::Doctor => doctor::run(session),
