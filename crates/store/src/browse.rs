@@ -184,6 +184,19 @@ macro_rules! ordered_run_rows {
     };
 }
 
+/// Rows of `verdict`, with a version that has the judged manifest.
+macro_rules! verdict_rows {
+    ($rest:literal) => {
+        concat!(
+            "SELECT digest, gate, outcome, candidate, created_at,
+                 (SELECT model FROM version WHERE manifest = candidate LIMIT 1) AS model,
+                 (SELECT version FROM version WHERE manifest = candidate LIMIT 1) AS version
+             FROM verdict WHERE ",
+            $rest
+        )
+    };
+}
+
 impl RunOrder {
     const fn sql(self) -> &'static str {
         match self {
@@ -339,43 +352,39 @@ impl Store {
         })
     }
 
-    /// A page of verdicts, newest first, of one gate, with one outcome, about one model, or all.
+    /// A page of verdicts, newest first, of one gate, with one outcome, or all.
     pub fn browse_verdicts(
         &self,
         gate: &str,
         outcome: Option<Outcome>,
-        candidate: Option<&Digest>,
         span: Span,
     ) -> Result<Page<VerdictRow>, StoreError> {
         let outcome = outcome.map(Word);
-        let candidate = candidate.map(Text);
         let (limit, offset) = span.bounds();
         self.look(|connection| {
-            let sql = "SELECT count(*) FROM verdict WHERE (?1 = '' OR gate = ?1) AND (?2 IS NULL OR outcome = ?2)
-                 AND (?3 IS NULL OR candidate = ?3)";
-            let n_all = count(connection, sql, (gate, &outcome, &candidate))?;
-            let mut statement = connection.prepare_cached(
-                "SELECT digest, gate, outcome, candidate, created_at,
-                     (SELECT model FROM version WHERE manifest = candidate LIMIT 1) AS model,
-                     (SELECT version FROM version WHERE manifest = candidate LIMIT 1) AS version
-                 FROM verdict WHERE (?1 = '' OR gate = ?1) AND (?2 IS NULL OR outcome = ?2)
-                     AND (?3 IS NULL OR candidate = ?3)
-                 ORDER BY seq DESC LIMIT ?4 OFFSET ?5",
-            )?;
-            let mut found = statement.query((gate, &outcome, &candidate, limit, offset))?;
-            let mut rows = Vec::new();
-            while let Some(row) = found.next()? {
-                let model = row.get::<_, Option<Text<Name>>>("model")?.map(|it| it.0);
-                rows.push(VerdictRow {
-                    digest: row.get::<_, Text<Digest>>("digest")?.0,
-                    gate: row.get("gate")?,
-                    outcome: word(&row.get::<_, String>("outcome")?)?,
-                    candidate: row.get::<_, Text<Digest>>("candidate")?.0,
-                    version: model.zip(row.get("version")?),
-                    created_at: Timestamp(row.get("created_at")?),
-                });
-            }
-            Ok(Page { rows, n_all })
+            let sql = "SELECT count(*) FROM verdict WHERE (?1 = '' OR gate = ?1) AND (?2 IS NULL OR outcome = ?2)";
+            let n_all = count(connection, sql, (gate, &outcome))?;
+            let sql = verdict_rows!(
+                "(?1 = '' OR gate = ?1) AND (?2 IS NULL OR outcome = ?2) ORDER BY seq DESC LIMIT ?3 OFFSET ?4"
+            );
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map((gate, &outcome, limit, offset), verdict_row)?;
+            Ok(Page { rows: rows.collect::<Result<_, _>>()?, n_all })
+        })
+    }
+
+    /// The newest verdicts about the model with this manifest, newest first.
+    pub fn verdict_rows_of(
+        &self,
+        candidate: &Digest,
+        limit: u32,
+    ) -> Result<Vec<VerdictRow>, StoreError> {
+        self.look(|connection| {
+            let sql = verdict_rows!("candidate = ?1 ORDER BY seq DESC LIMIT ?2");
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows =
+                statement.query_map((Text(candidate), limit.min(PAGE_ROWS_MAX)), verdict_row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
     }
 
@@ -459,5 +468,17 @@ fn run_row(row: &Row<'_>) -> Result<RunRow, StoreError> {
         seconds: row.get("seconds")?,
         best_loss: row.get("best_loss")?,
         result: row.get("result")?,
+    })
+}
+
+fn verdict_row(row: &Row<'_>) -> rusqlite::Result<VerdictRow> {
+    let model = row.get::<_, Option<Text<Name>>>("model")?.map(|it| it.0);
+    Ok(VerdictRow {
+        digest: row.get::<_, Text<Digest>>("digest")?.0,
+        gate: row.get("gate")?,
+        outcome: row.get::<_, Word<Outcome>>("outcome")?.0,
+        candidate: row.get::<_, Text<Digest>>("candidate")?.0,
+        version: model.zip(row.get("version")?),
+        created_at: Timestamp(row.get("created_at")?),
     })
 }

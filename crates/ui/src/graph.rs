@@ -5,13 +5,13 @@ use crate::{
     html::{Html, html},
 };
 
-const WIDTH: usize = 172;
+const WIDTH: usize = 160;
 const HEIGHT: usize = 48;
-const GAP_X: usize = 56;
+const GAP_X: usize = 40;
 const GAP_Y: usize = 16;
 const MARGIN: usize = 8;
 /// Characters of a label that fit.
-const LABEL_LEN_MAX: usize = 22;
+const LABEL_LEN_MAX: usize = 19;
 
 /// One thing.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ use crate::{
 
 /// Threads that answer. Browsers keep a few connections open before they say anything on them.
 const N_WORKERS: usize = 16;
-/// Connections that may wait for one of them; the next is closed.
+/// Connections that may wait for one of them; the system keeps as many more as it likes to.
 const QUEUE_MAX: usize = 64;
 /// How often a stop is looked for, and how long an accept that failed is not tried again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -107,8 +107,9 @@ impl Server {
         while !has_ended.load(Ordering::Relaxed) {
             match self.listener.accept() {
                 Ok((stream, _)) => {
-                    // What does not fit is dropped, and with that closed.
-                    let _ = send.try_send(stream);
+                    if send.send(stream).is_err() {
+                        return;
+                    }
                 }
                 // Out of file descriptors, most likely: connections that end give some back.
                 Err(_) => std::thread::sleep(PAUSE),

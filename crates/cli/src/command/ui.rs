@@ -64,7 +64,7 @@ fn open(session: &Session, address: &str) {
         command.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().is_ok()
     };
-    if !OPENERS.iter().any(|it| opens(it)) {
+    if !OPENERS.iter().any(opens) {
         session.observer().observe(Event::Warned {
             code: "browser-not-opened".to_owned(),
             message: format!("no program here opens a browser: open {address} yourself"),

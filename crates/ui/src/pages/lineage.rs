@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Verdicts in the picture, newest.
-const VERDICTS: Span = Span { offset: 0, limit: 6 };
+const VERDICTS_MAX: u32 = 6;
 /// Moves looked through for those that concern the version.
 const MOVES: Span = Span { offset: 0, limit: 200 };
 /// Moves in the picture.
@@ -30,9 +30,9 @@ pub(crate) fn view(visit: &Visit<'_>) -> Result<Page, Trouble> {
 }
 
 fn body(graph: &Graph, label: &str) -> Html {
-    let named = |node: &Node| match &node.address {
-        Some(address) => html!("{} {}", node.kind, link(address, &node.label)),
-        None => html!("{} {}", node.kind, node.label),
+    let named = |node: &Node| {
+        let words = html!("{} {}", node.kind, node.label);
+        node.address.as_ref().map_or(words.clone(), |address| link(address, words))
     };
     let rows = graph.steps().map(|(from, to)| vec![named(from), named(to)]).collect();
     html!(
@@ -67,7 +67,7 @@ pub(crate) fn load(store: &Store, record: &VersionRecord) -> Result<Graph, Store
     let moves = store.browse_promotions(Some(&record.model), MOVES)?.rows;
     let mut moves: Vec<&Promotion> = moves.iter().filter(|it| it.to == record.version).collect();
     moves.truncate(MOVES_MAX);
-    for row in store.browse_verdicts("", None, Some(&record.manifest), VERDICTS)?.rows {
+    for row in store.verdict_rows_of(&record.manifest, VERDICTS_MAX)? {
         let judged = store.verdict(&row.digest)?.judged;
         let verdict = graph.node(Node {
             layer: 4,

@@ -14,7 +14,6 @@ use crate::{
 
 /// Moves of aliases shown.
 const MOVES: Span = Span { offset: 0, limit: 20 };
-const ONE: Span = Span { offset: 0, limit: 1 };
 
 struct Model {
     model: Name,
@@ -37,7 +36,7 @@ pub(crate) fn view(visit: &Visit<'_>) -> Result<Page, Trouble> {
 fn load(store: &Store, model: Name, page: u64) -> Result<Model, StoreError> {
     let found = store.browse_versions(&model, span(page))?;
     let judged = |version: VersionRecord| {
-        let mut verdicts = store.browse_verdicts("", None, Some(&version.manifest), ONE)?.rows;
+        let mut verdicts = store.verdict_rows_of(&version.manifest, 1)?;
         Ok::<_, StoreError>((version, verdicts.pop()))
     };
     Ok(Model {

@@ -69,8 +69,8 @@ fn alias_list(model: &Name, aliases: &Aliases) -> Html {
         return html!("–");
     }
     let one = |(alias, record): &(Name, AliasRecord)| {
-        let version = link(&Address::version(model, record.version), record.version);
-        html!("<span class=\"tag\">{}</span> → {} ", alias.as_str(), version)
+        let words = html!("<span class=\"tag\">{}</span> → {}", alias.as_str(), record.version);
+        html!("{} ", link(&Address::version(model, record.version), words))
     };
     html!("{}", aliases.iter().map(one).collect::<Vec<_>>())
 }

@@ -37,7 +37,7 @@ fn load(store: &Store) -> Result<Overview, StoreError> {
     Ok(Overview {
         counts: store.counts()?,
         aliases,
-        verdicts: store.browse_verdicts("", None, None, SHOWN)?.rows,
+        verdicts: store.browse_verdicts("", None, SHOWN)?.rows,
         runs: store.browse_runs(&RunQuery::default(), SHOWN)?.rows,
     })
 }

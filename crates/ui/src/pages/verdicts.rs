@@ -27,7 +27,7 @@ pub(crate) fn view(visit: &Visit<'_>) -> Result<Page, Trouble> {
         },
     };
     let gate: String = query.get("gate").trim().chars().take(GATE_LEN_MAX).collect();
-    let found = visit.store.browse_verdicts(&gate, outcome, None, span(page))?;
+    let found = visit.store.browse_verdicts(&gate, outcome, span(page))?;
     let address =
         Address::of("/verdicts").with("outcome", query.get("outcome")).with("gate", &gate);
     let body = html!(

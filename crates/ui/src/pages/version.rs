@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Verdicts shown.
-const VERDICTS: Span = Span { offset: 0, limit: 20 };
+const VERDICTS_MAX: u32 = 20;
 /// Moves looked through for those that concern this version.
 const MOVES: Span = Span { offset: 0, limit: 200 };
 /// A manifest beyond this is not taken apart.
@@ -69,7 +69,7 @@ fn load(store: &Store, record: VersionRecord) -> Result<Version, StoreError> {
     Ok(Version {
         aliases: aliases.collect(),
         manifest: manifest(store, &record)?,
-        verdicts: store.browse_verdicts("", None, Some(&record.manifest), VERDICTS)?.rows,
+        verdicts: store.verdict_rows_of(&record.manifest, VERDICTS_MAX)?,
         moves: moves.into_iter().filter(concerns).collect(),
         files: files.collect::<Result<_, _>>()?,
         graph: lineage::load(store, &record)?,

@@ -152,7 +152,7 @@ fn end(text: &str, outputs: BTreeMap<String, Digest>) -> RunEnd {
         precision: text.to_owned(),
         features: vec![text.to_owned()],
         remarks: vec![text.to_owned()],
-        host: Host { processor: Some(text.to_owned()), binary: None },
+        host: Host { processor: Some(text.to_owned()), ..Host::default() },
         ..Environment::default()
     };
     let metrics = json!({

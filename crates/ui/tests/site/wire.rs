@@ -151,7 +151,7 @@ fn clients_that_say_nothing_or_little_keep_nobody_waiting() {
 }
 
 #[test]
-fn more_connections_than_there_are_places_are_closed_and_the_rest_is_served() {
+fn more_connections_than_there_are_places_wait_for_one() {
     let fixture = Fixture::of("some text");
     served(fixture.dir.path(), |address| {
         let crowd: Vec<TcpStream> = (0..200).map(|_| connect(address)).collect();
