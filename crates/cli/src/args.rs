@@ -271,6 +271,9 @@ pub(crate) struct GateArgs {
     /// Compare with this version instead of the gate's baseline
     #[arg(long, value_name = "MODEL")]
     pub(crate) baseline: Option<ModelRef>,
+    /// Also show the whole calculation of this rule: rows, counts, formulas with the numbers put in, draws
+    #[arg(long, value_name = "RULE")]
+    pub(crate) explain: Option<String>,
     /// Write the reports to DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -1,13 +1,12 @@
 //! Step `gate`: candidate and baseline on the same rows, a verdict bound to the bytes it judged.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use karat_core::{
-    Digest, Event, Exit, Failure, ModelRef, Name, Observer, Outcome, Project, Step, Verdict,
-    policy::{BaselineRef, Gate, Measure, Policy, Reveal},
+    Digest, Event, Exit, Explanation, Failure, ModelRef, Name, Observer, Outcome, Project, Step,
+    Verdict,
+    event::Silent,
+    policy::{BaselineRef, Gate, Policy, Reveal},
     verdict::{Judged, Report},
 };
 use karat_gate::GateInput;
@@ -15,12 +14,14 @@ use karat_store::{Authority, Promotion, VersionRecord};
 use serde_json::json;
 
 use crate::{
-    Checked, Lab, ModelManifest, Scored,
+    Checked, Lab, Scored,
     freeze::{Frozen, to_value},
     lab::{Asked, Done},
-    measure::{self, Measured},
+    measure,
     score::gate_split,
 };
+
+mod field;
 
 /// Reliability of the intervals that `compare` shows: two-sided 90 %.
 const COMPARE_RELIABILITY: f64 = 0.95;
@@ -64,33 +65,10 @@ pub enum Baseline {
     Given(VersionRecord),
 }
 
-/// A version and its predictions on the judged rows.
-struct Opponent {
-    version: VersionRecord,
-    scored: Scored,
-}
-
-impl Opponent {
-    fn label(of: Option<&Self>) -> String {
-        of.map_or_else(|| "none".to_owned(), |it| it.version.label())
-    }
-}
-
-/// Everything a gate looks at, scored on the same rows.
-struct Field {
-    candidate: Scored,
-    baseline: Option<Opponent>,
-    anchor: Option<Opponent>,
-    /// The candidate's recipe with other seeds.
-    seeds: Vec<Scored>,
-    /// The baseline's.
-    baseline_seeds: Vec<Scored>,
-}
-
 impl Lab<'_> {
     /// Scores candidate, baseline, anchor and other seeds on the gate's split, decides, and keeps the verdict.
     pub fn decide(&self, observer: &mut dyn Observer, case: &Case<'_>) -> Result<Decided, Failure> {
-        let Case { policy, gate, frozen, candidate, .. } = *case;
+        let Case { gate, candidate, .. } = *case;
         refuse_empty(gate)?;
         // Over a ledger that was edited nothing is judged, not even from the cache.
         self.store.ledger()?;
@@ -99,25 +77,8 @@ impl Lab<'_> {
         let case = &Case { project, ..*case };
         let asked_for = measure::asked_of(gate);
         let field = self.field(observer, case, &asked_for)?;
-        let scored = &field.candidate;
-        let judged = Judged {
-            candidate: candidate.manifest,
-            baseline: field.baseline.as_ref().map(|it| it.version.manifest),
-            snapshot: frozen.digest,
-            rows: scored.summary.rows,
-            predictions: scored.predictions,
-            baseline_predictions: field.baseline.as_ref().map(|it| it.scored.predictions),
-            anchor: field.anchor.as_ref().map(|it| it.version.manifest),
-            anchor_predictions: field.anchor.as_ref().map(|it| it.scored.predictions),
-            policy: policy.digest,
-            tool: self.tool.clone(),
-            // Filled in where it is decided: reading the whole executable takes a moment.
-            binary: None,
-            code: self.code.clone(),
-        };
-        let today: String = self.now().to_string().chars().take(10).collect();
-        let standing = self.standing(&asked_for, case.checked, candidate, scored);
-        let costs = measure::costs(&asked_for, scored.cost.as_ref());
+        let standing = self.standing(&asked_for, case.checked, candidate, &field.candidate);
+        let costs = measure::costs(&asked_for, field.candidate.cost.as_ref());
         let asked = Asked {
             step: Step::Gate,
             subject: format!("`{}` for {}", gate.name, candidate.label()),
@@ -127,41 +88,27 @@ impl Lab<'_> {
                 "baseline": field.baseline.as_ref().map(|it| it.version.label()),
                 "anchor": field.anchor.as_ref().map(|it| it.version.label()),
                 // A waiver's last day is the one thing in a verdict that time changes.
-                "today": (!gate.waivers.is_empty()).then_some(&today),
+                "today": (!gate.waivers.is_empty()).then_some(&field.today),
                 // What may be another answer about the same bytes.
-                "standing": spelled(&standing),
-                "costs": spelled(&costs),
+                "standing": measure::spelled(&standing),
+                "costs": measure::spelled(&costs),
             }),
-            inputs: inputs(&judged, &field),
+            inputs: field.inputs(),
             seed: None,
             device: String::new(),
             total: None,
         };
         let recorded = self.step(observer, asked, |_, observer| {
-            let split = gate_split(project, &frozen.located.dataset)?;
-            let (rows, device) = ((&frozen.located, split.0), &project.train.device);
+            let split = gate_split(project, &case.frozen.located.dataset)?;
+            let (rows, device) = ((&case.frozen.located, split.0), &project.train.device);
             let mut operational = self.behaviour(observer, &asked_for, rows, candidate, device)?;
             operational.extend(standing);
             operational.extend(costs);
-            let rows_of = |scored: &Scored| self.scored_rows(scored);
-            let all = |seeds: &[Scored]| seeds.iter().map(rows_of).collect::<Result<Vec<_>, _>>();
-            let candidate_rows = rows_of(scored)?;
-            let of = |it: &Option<Opponent>| it.as_ref().map(|it| rows_of(&it.scored)).transpose();
-            let (baseline_rows, anchor_rows) = (of(&field.baseline)?, of(&field.anchor)?);
-            let judged = Judged { binary: (self.host)().binary, ..judged };
-            let input = GateInput {
-                baseline: baseline_rows.as_ref(),
-                anchor: anchor_rows.as_ref(),
-                candidate_label: candidate.label(),
-                baseline_label: Opponent::label(field.baseline.as_ref()),
-                anchor_label: Opponent::label(field.anchor.as_ref()),
-                operational,
-                seeds: &all(&field.seeds)?,
-                baseline_seeds: &all(&field.baseline_seeds)?,
-                ..GateInput::new(&candidate_rows, judged.clone(), &today)
-            };
+            let rows = self.rows_of(&field)?;
+            let judged = Judged { binary: (self.host)().binary, ..field.judged.clone() };
             let (verdict, digest) = self.put_in_place(gate, &judged, |budget_left| {
-                let input = GateInput { budget_left, ..input.clone() };
+                let input = field.input(&rows, candidate, &operational);
+                let input = GateInput { judged: judged.clone(), budget_left, ..input };
                 karat_gate::decide(gate, &input, self.parallel)
             })?;
             let summary = describe(&verdict);
@@ -174,62 +121,26 @@ impl Lab<'_> {
         Ok(Decided { verdict, digest, scored: field.candidate })
     }
 
-    /// Who takes part, and their predictions.
-    fn field(
+    /// The whole calculation of one rule behind a verdict of the same case: from the same bytes, in the same way. It shows no
+    /// more than the verdict may, and counts as no further use of the rows.
+    pub fn explain(
         &self,
-        observer: &mut dyn Observer,
         case: &Case<'_>,
-        asked_for: &BTreeSet<Measure>,
-    ) -> Result<Field, Failure> {
-        let Case { project, gate, frozen, candidate, baseline, .. } = *case;
-        let baseline = match baseline {
-            Baseline::Given(version) => Some(version.clone()),
-            Baseline::AsDeclared => self.declared_baseline(gate, candidate)?,
-        };
-        let anchor = match &gate.anchor {
-            None => None,
-            Some(anchor) => Some(self.store.version(&anchor.model, anchor.version)?),
-        };
-        let (manifest, label) = (&candidate.manifest, &candidate.label());
-        let scored = match asked_for.iter().any(|it| measure::is_cost(*it)) {
-            true => self.score_timed(observer, project, frozen, manifest, label)?,
-            false => self.score(observer, project, frozen, manifest, label)?,
-        };
-        let mut opponent = |version: Option<VersionRecord>| {
-            let Some(version) = version else { return Ok(None) };
-            let label = version.label();
-            let scored = self
-                .score(observer, project, frozen, &version.manifest, &label)
-                .map_err(|it| it.detail(format!("{label} is what the gate compares with")))?;
-            Ok::<_, Failure>(Some(Opponent { version, scored }))
-        };
-        let (baseline, anchor) = (opponent(baseline)?, opponent(anchor)?);
-        let seeds = self.score_seeds(observer, case, candidate)?;
-        let baseline_seeds = match &baseline {
-            Some(it) => self.score_seeds(observer, case, &it.version)?,
-            None => Vec::new(),
-        };
-        Ok(Field { candidate: scored, baseline, anchor, seeds, baseline_seeds })
-    }
-
-    /// Predictions of a version's recipe with its other seeds, as far as they were trained.
-    fn score_seeds(
-        &self,
-        observer: &mut dyn Observer,
-        case: &Case<'_>,
-        version: &VersionRecord,
-    ) -> Result<Vec<Scored>, Failure> {
-        if case.project.n_seeds < 2 {
-            return Ok(Vec::new());
-        }
-        let manifest = ModelManifest::open(self, &version.manifest)?;
-        let found = self.seeds_of(observer, &manifest, case.project.n_seeds)?;
-        let mut scored = Vec::with_capacity(found.len());
-        for (seed, manifest) in found {
-            let label = format!("{}'s recipe, seed {seed}", version.label());
-            scored.push(self.score(observer, case.project, case.frozen, &manifest, &label)?);
-        }
-        Ok(scored)
+        decided: &Decided,
+        rule: &str,
+    ) -> Result<Explanation, Failure> {
+        let Case { gate, candidate, .. } = *case;
+        let project = &on_split_of(gate, case.project);
+        let case = &Case { project, ..*case };
+        // Everything was scored for the verdict and is cached.
+        let field = self.field(&mut Silent, case, &measure::asked_of(gate))?;
+        let operational = measure::of_verdict(gate, &decided.verdict);
+        let rows = self.rows_of(&field)?;
+        let judged = decided.verdict.judged.clone();
+        let place = self.store.ledger()?.place(gate.name.as_str(), gate.budget, &judged);
+        let input = field.input(&rows, candidate, &operational);
+        let input = GateInput { judged, budget_left: place.is_covered, ..input };
+        karat_gate::explain(gate, rule, &input, self.parallel)
     }
 
     /// Decides, and puts the verdict on record in the moment it takes its place in the ledger. Whoever judges meanwhile may
@@ -318,38 +229,6 @@ impl Lab<'_> {
                 .hint("`karat train` makes one")
         })
     }
-}
-
-/// Everything a verdict is made from, by name.
-fn inputs(judged: &Judged, field: &Field) -> BTreeMap<String, Digest> {
-    let mut inputs = BTreeMap::from([
-        ("candidate".to_owned(), judged.candidate),
-        ("predictions".to_owned(), judged.predictions),
-        ("snapshot".to_owned(), judged.snapshot),
-        ("policy".to_owned(), judged.policy),
-    ]);
-    let mut put = |name: &str, digest: Option<Digest>| {
-        inputs.extend(digest.map(|it| (name.to_owned(), it)));
-    };
-    put("baseline", judged.baseline);
-    put("baseline_predictions", judged.baseline_predictions);
-    put("anchor", judged.anchor);
-    put("anchor_predictions", judged.anchor_predictions);
-    for (name, seeds) in [("seed", &field.seeds), ("baseline_seed", &field.baseline_seeds)] {
-        for (nth, scored) in (1..).zip(seeds) {
-            put(&format!("{name}_{nth}_predictions"), Some(scored.predictions));
-        }
-    }
-    inputs
-}
-
-/// Measures as text: every digit of a number, or the reason.
-fn spelled(measured: &Measured) -> BTreeMap<String, String> {
-    let text = |value: &Result<f64, String>| match value {
-        Ok(value) => value.to_string(),
-        Err(reason) => reason.clone(),
-    };
-    measured.iter().map(|(measure, value)| (measure.to_string(), text(value))).collect()
 }
 
 /// The project as this gate looks at it: it may judge on a split of its own.

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use karat_core::{
-    Exit, Failure, Likeness, Name, Observer, Outcome,
-    policy::{Gate, Measure},
+    Exit, Failure, Likeness, Name, Observer, Outcome, Verdict,
+    policy::{Gate, Measure, OperationalRule},
     port::Located,
 };
 use karat_store::{RunRecord, VersionRecord};
@@ -60,6 +60,27 @@ pub(crate) fn costs(asked: &BTreeSet<Measure>, cost: Option<&ScoreCost>) -> Meas
         }
     };
     asked.iter().filter(|it| is_cost(**it)).map(|it| (*it, of(*it))).collect()
+}
+
+/// Measures as text: every digit of a number, or the reason.
+pub(crate) fn spelled(measured: &Measured) -> BTreeMap<String, String> {
+    let text = |value: &Result<f64, String>| match value {
+        Ok(value) => value.to_string(),
+        Err(reason) => reason.clone(),
+    };
+    measured.iter().map(|(measure, value)| (measure.to_string(), text(value))).collect()
+}
+
+/// What was measured for a verdict, and why something was not, as its findings say.
+pub(crate) fn of_verdict(gate: &Gate, verdict: &Verdict) -> Measured {
+    let of = |rule: &OperationalRule| {
+        let reason = || {
+            let finding = verdict.findings.iter().find(|it| it.rule == rule.name);
+            finding.map_or_else(String::new, |it| it.message.clone())
+        };
+        verdict.operational.get(&rule.measure.to_string()).copied().ok_or_else(reason)
+    };
+    gate.operational.iter().map(|rule| (rule.measure, of(rule))).collect()
 }
 
 impl Lab<'_> {

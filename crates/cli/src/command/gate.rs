@@ -29,6 +29,8 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     let (project, policy, frozen) = (&project, &policy, &frozen);
     let case = Case { project, policy, gate, frozen, checked, candidate, baseline };
     let decided = lab.decide(&mut observer, &case)?;
+    let asked = args.explain.as_deref();
+    let explanation = asked.map(|rule| lab.explain(&case, &decided, rule)).transpose()?;
     let exit = exit_of(&decided.verdict);
     let mut report = lab.summary(project, frozen, checked);
     report.verdict = Some(decided.verdict);
@@ -51,9 +53,15 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     };
     let paint = session.with_screen(|screen| screen.stdout_paint());
     session.text(&summary::render(&report, at.as_deref(), &next, paint));
-    session.json(
-        &serde_json::json!({ "event": "gate_finished", "exit": exit.code(), "summary": report }),
-    );
+    if let Some(explanation) = &explanation {
+        session.text(&format!("\n{explanation}"));
+    }
+    session.json(&serde_json::json!({
+        "event": "gate_finished",
+        "exit": exit.code(),
+        "summary": report,
+        "explanation": explanation,
+    }));
     Ok(exit)
 }
 

@@ -8,7 +8,7 @@ use karat_core::{
     metric::Metric,
     summary::{RunSummary, TrainSummary},
     thousands,
-    verdict::{Cell, Report},
+    verdict::{Cell, Report, SeedVariance},
 };
 
 use super::{
@@ -68,14 +68,16 @@ pub(crate) fn render(
             (true, _) => "no baseline yet, absolute rules only".to_owned(),
             (false, baseline) => format!("against {baseline}"),
         };
+        let anchor = verdict.anchor.as_ref().map_or_else(String::new, |it| format!(" and {it}"));
         lines.push(format!(
-            "gate `{}`: {}  ({} at reliability {}, {against})",
+            "gate `{}`: {}  ({} at reliability {}, {against}{anchor})",
             verdict.gate,
             paint.bold(&paint.outcome(verdict.outcome)),
             verdict.candidate,
             verdict.reliability
         ));
         lines.extend(findings(&verdict.findings, paint));
+        lines.push(seeds(verdict.seeds.as_ref()));
     }
     if let Some(promotion) = &summary.promotion {
         lines.push(String::new());
@@ -108,6 +110,22 @@ pub(crate) fn render(
         lines.push(format!("{}{hint}", if i == 0 { "next     " } else { "         " }));
     }
     lines.join("\n")
+}
+
+/// What a claim about the recipe rests on, as standard deviations: they have the metric's unit.
+fn seeds(found: Option<&SeedVariance>) -> String {
+    let Some(found) = found else {
+        return "seeds    one, so how much another seed changes is unknown (`train.seeds`)"
+            .to_owned();
+    };
+    format!(
+        "seeds    {}: {} varies by {:.4} with the rows, {:.4} with the seed, {:.4} with both",
+        found.n_seeds,
+        found.metric,
+        found.item.sqrt(),
+        found.seed.sqrt(),
+        found.joint.sqrt()
+    )
 }
 
 /// How training went: speed, where time went, the course of the loss.

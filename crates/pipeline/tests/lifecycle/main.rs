@@ -8,6 +8,7 @@ mod cache;
 mod crash;
 mod ledger;
 mod limit;
+mod measures;
 mod meddled;
 mod plan_eval;
 mod promotion;
