@@ -38,13 +38,11 @@ pub struct Whole {
     pub frozen: Frozen,
 }
 
-/// What becomes of a passing candidate.
-#[derive(Clone, Copy, Debug)]
-pub enum AfterPass<'a> {
+/// Whether a passing candidate is promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterPass {
     /// Move the champion alias, if the gate's signatures are there.
     Promote,
-    /// Sign the candidate and its verdict first (`--key`).
-    SignAndPromote(Signer<'a>),
     /// Leave it (`--dry-run`).
     Leave,
 }
@@ -58,7 +56,22 @@ impl Lab<'_> {
         schema: Schema,
         policy: &Policy,
         gate: &Gate,
-        after: AfterPass<'_>,
+        after: AfterPass,
+    ) -> Result<Whole, Failure> {
+        self.run_and_sign(observer, project, schema, policy, gate, after, None)
+    }
+
+    /// As [`Lab::run`]; who is given signs a candidate that passes, before it is promoted.
+    #[expect(clippy::too_many_arguments, reason = "who runs what by whose rules, and who signs")]
+    pub fn run_and_sign(
+        &self,
+        observer: &mut dyn Observer,
+        project: &Project,
+        schema: Schema,
+        policy: &Policy,
+        gate: &Gate,
+        after: AfterPass,
+        signer: Option<Signer<'_>>,
     ) -> Result<Whole, Failure> {
         let dataset = project.dataset(&project.train.dataset)?;
         // What can be known to fail is refused before an hour of training.
@@ -115,8 +128,8 @@ impl Lab<'_> {
         };
         let promotion = match (exit, after) {
             (Exit::Pass, AfterPass::Leave) => unmoved("left as it is: --dry-run".to_owned()),
-            (Exit::Pass, AfterPass::Promote | AfterPass::SignAndPromote(_)) => {
-                if let AfterPass::SignAndPromote(signer) = after {
+            (Exit::Pass, AfterPass::Promote) => {
+                if let Some(signer) = signer {
                     let verdict = Some(decided.digest);
                     outputs.extend(self.sign(observer, &trained.version, verdict, signer)?);
                 }

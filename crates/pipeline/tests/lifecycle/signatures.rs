@@ -50,11 +50,17 @@ fn policy(bench: &Bench) -> Policy {
     policy
 }
 
-fn pass(bench: &Bench, store: &Store, set: &str, after: AfterPass<'_>) -> Result<Whole, Failure> {
+fn pass(
+    bench: &Bench,
+    store: &Store,
+    set: &str,
+    signer: Option<Signer<'_>>,
+) -> Result<Whole, Failure> {
     let (project, policy) = (Bench::project(set), policy(bench));
     let gate = pick_gate(&policy, None).expect("one gate");
     let lab = bench.lab(store, &NeverStop);
-    lab.run(&mut Seen::default(), &project, Schema::default(), &policy, gate, after)
+    let (schema, after) = (Schema::default(), AfterPass::Promote);
+    lab.run_and_sign(&mut Seen::default(), &project, schema, &policy, gate, after, signer)
 }
 
 /// What `karat promote fake@N` does.
@@ -82,7 +88,7 @@ fn refused(done: Result<(), Failure>) -> (&'static str, Exit) {
 fn a_pass_that_nobody_signed_leaves_the_alias_and_keeps_its_code() {
     let (bench, stranger) = (bench(), key(1));
     let store = bench.store();
-    let whole = pass(&bench, &store, "", AfterPass::Promote).expect("a verdict");
+    let whole = pass(&bench, &store, "", None).expect("a verdict");
     assert_eq!(whole.exit, Exit::Pass, "the verdict is what it is");
     let promotion = whole.summary.promotion.expect("a line");
     assert!(
@@ -93,8 +99,8 @@ fn a_pass_that_nobody_signed_leaves_the_alias_and_keeps_its_code() {
     assert_eq!(refused(promote(&bench, &store, 1)), ("signature-missing", Exit::Fail));
 
     // A stranger's word is none.
-    let after = AfterPass::SignAndPromote(signer(&stranger));
-    let whole = pass(&bench, &store, "", after).expect("a verdict");
+    let signed = Some(signer(&stranger));
+    let whole = pass(&bench, &store, "", signed).expect("a verdict");
     let reason = whole.summary.promotion.expect("a line").reason;
     assert!(reason.starts_with("signature-key-unknown: "), "{reason}");
     assert_eq!(champion(&store), None);
@@ -105,8 +111,8 @@ fn a_pass_that_nobody_signed_leaves_the_alias_and_keeps_its_code() {
 fn a_pass_that_is_signed_moves_the_alias_now_or_later() {
     let (bench, trusted) = (bench(), key(0));
     let store = bench.store();
-    let after = AfterPass::SignAndPromote(signer(&trusted));
-    let whole = pass(&bench, &store, "", after).expect("a verdict");
+    let signed = Some(signer(&trusted));
+    let whole = pass(&bench, &store, "", signed).expect("a verdict");
     assert!(whole.summary.promotion.expect("a line").is_moved);
     for file in ["model.sig", "verdict.sig", "provenance.sig", "bom.cdx.json", "model/model.json"] {
         assert!(whole.outputs.contains_key(file), "no {file} in {:?}", whole.outputs.keys());
@@ -114,12 +120,12 @@ fn a_pass_that_is_signed_moves_the_alias_now_or_later() {
     assert_eq!(held(&store), [1]);
 
     bench.skill(0.95);
-    let unsigned = pass(&bench, &store, "train.seed=2", AfterPass::Promote).expect("a verdict");
+    let unsigned = pass(&bench, &store, "train.seed=2", None).expect("a verdict");
     assert_eq!((unsigned.exit, champion(&store)), (Exit::Pass, Some(1)));
     assert_eq!(refused(promote(&bench, &store, 2)), ("signature-missing", Exit::Fail));
     sign(&bench, &store, 2, &trusted);
     promote(&bench, &store, 2).expect("signed");
-    let again = pass(&bench, &store, "train.seed=2", AfterPass::Promote).expect("a verdict");
+    let again = pass(&bench, &store, "train.seed=2", None).expect("a verdict");
     assert!(again.summary.promotion.expect("a line").is_moved);
     assert_eq!(held(&store), [1, 2]);
 }
@@ -128,7 +134,7 @@ fn a_pass_that_is_signed_moves_the_alias_now_or_later() {
 fn signing_again_is_cached_and_what_is_signed_says_nothing_of_the_clock() {
     let (mut bench, trusted) = (bench(), key(0));
     let store = bench.store();
-    let _ = pass(&bench, &store, "", AfterPass::Promote).expect("a verdict");
+    let _ = pass(&bench, &store, "", None).expect("a verdict");
     let first = sign(&bench, &store, 1, &trusted);
     bench.clock = Box::new(|| karat_core::Timestamp(1_900_000_000_000));
     assert_eq!(sign(&bench, &store, 1, &trusted), first);
@@ -147,10 +153,10 @@ fn signing_again_is_cached_and_what_is_signed_says_nothing_of_the_clock() {
 fn another_verdict_needs_another_signature() {
     let (mut bench, trusted) = (bench(), key(0));
     let store = bench.store();
-    let after = AfterPass::SignAndPromote(signer(&trusted));
-    let _ = pass(&bench, &store, "", after).expect("a verdict");
+    let signed = Some(signer(&trusted));
+    let _ = pass(&bench, &store, "", signed).expect("a verdict");
     bench.policy = bench.policy.replace("min = 0.6", "min = 0.55");
-    let whole = pass(&bench, &store, "", AfterPass::Promote).expect("a verdict");
+    let whole = pass(&bench, &store, "", None).expect("a verdict");
     assert_eq!(whole.exit, Exit::Pass);
     let failure = promote(&bench, &store, 1).expect_err("signed for another verdict");
     assert_eq!(failure.code.as_str(), "signature-missing");
@@ -187,7 +193,7 @@ fn forge(store: &Store, text: &str, name: &str) {
 fn forged_records_of_signing_convince_nobody_and_take_nothing_away() {
     let (bench, trusted, stranger) = (bench(), key(0), key(1));
     let store = bench.store();
-    let _ = pass(&bench, &store, "", AfterPass::Promote).expect("a verdict");
+    let _ = pass(&bench, &store, "", None).expect("a verdict");
     let files = files_of(&version(&store, 1));
     let good = oms::statement("model", &files).expect("not empty");
     let mut others = files.clone();
@@ -217,10 +223,10 @@ fn a_key_that_is_not_there_is_known_before_anything_is_trained() {
     let bench = bench();
     let store = bench.store();
     std::fs::write(bench.folder.path().join("keys/release.pub"), "not a key").expect("written");
-    let failure = pass(&bench, &store, "", AfterPass::Promote).expect_err("no key");
+    let failure = pass(&bench, &store, "", None).expect_err("no key");
     assert_eq!((failure.code.as_str(), failure.exit), ("key-invalid", Exit::Usage));
     std::fs::remove_file(bench.folder.path().join("keys/release.pub")).expect("removed");
-    let failure = pass(&bench, &store, "", AfterPass::Promote).expect_err("no key");
+    let failure = pass(&bench, &store, "", None).expect_err("no key");
     assert_eq!((failure.code.as_str(), failure.exit), ("key-unreadable", Exit::Usage));
     assert!(failure.details[0].contains("keys/release.pub"), "{failure:?}");
     assert_eq!(store.runs(10).expect("readable").len(), 0, "nothing was begun");
@@ -275,7 +281,7 @@ fn a_verdict_for_other_bytes_moves_nothing() {
 fn what_is_damaged_or_was_never_made_is_not_signed() {
     let (bench, trusted) = (bench(), key(0));
     let store = bench.store();
-    let _ = pass(&bench, &store, "", AfterPass::Promote).expect("a verdict");
+    let _ = pass(&bench, &store, "", None).expect("a verdict");
     let lab = bench.lab(&store, &NeverStop);
     let first = version(&store, 1);
 
