@@ -184,7 +184,7 @@ impl Session {
         Ok(project)
     }
 
-    /// `gate.toml` with every `--set gate.…` applied.
+    /// `gate.toml` with every `--set gate.…` applied. Says as what it read the words of other tools.
     pub(crate) fn policy(&self) -> Result<Policy, Failure> {
         Ok(self.policy_document()?.0)
     }
@@ -195,7 +195,14 @@ impl Session {
         for assignment in self.common.set.iter().filter(|it| it.starts_with("gate.")) {
             document.set(assignment)?;
         }
-        Ok((Policy::read(&document)?, document))
+        let policy = Policy::read(&document)?;
+        for note in &policy.notes {
+            self.observer().observe(Event::Warned {
+                code: "policy-other-words".to_owned(),
+                message: note.clone(),
+            });
+        }
+        Ok((policy, document))
     }
 
     /// The schema file of a dataset.

@@ -179,6 +179,38 @@ fn configuration_errors_say_file_line_and_column() {
 }
 
 #[test]
+fn a_policy_may_use_words_of_other_tools_and_is_told_how_they_are_read() {
+    let sandbox = Sandbox::churn(KARAT);
+    sandbox.edit("gate.toml", "min = 0.6", "threshold = 0.6");
+    let line = sandbox.read("gate.toml").lines().position(|it| it.starts_with("threshold"));
+    let line = line.expect("it is there") + 1;
+    let ran = sandbox.karat("gate");
+    let said = format!(
+        "warning[policy-other-words]: gate.toml:{line}:13: MLflow's `threshold = 0.6` is read as `min = 0.6`"
+    );
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+}
+
+#[test]
+fn policies_that_no_model_can_meet_are_refused_with_their_place() {
+    let sandbox = Sandbox::churn(KARAT);
+    let good = sandbox.read("gate.toml");
+    let name =
+        good.lines().find_map(|it| it.strip_prefix("[gate.")).and_then(|it| it.split(']').next());
+    let name = name.expect("a gate");
+    for (rule, fact) in [
+        ("metric = \"auc\"\nmax = 0.1", "no model can meet both"),
+        ("metric = \"auc\"\nmin = 64", "`auc` is never above 1"),
+        ("metric = \"auc\"\nmin_improvement = { absolute = -0.01 }", "must be at least 0"),
+        ("metric = \"clean_git\"\nslice = \"all\"", "it has no `slice`"),
+    ] {
+        sandbox.write("gate.toml", format!("{good}\n[[gate.{name}.rule]]\n{rule}\n"));
+        let ran = sandbox.karat("gate").expect_code(2);
+        let _ = ran.expect_error("spec-invalid", &[fact, "--> gate.toml:"]);
+    }
+}
+
+#[test]
 fn unknown_columns_in_rules_are_named_with_near_ones() {
     let sandbox = Sandbox::churn(KARAT);
     sandbox.edit(
