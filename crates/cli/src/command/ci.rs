@@ -80,7 +80,7 @@ fn judged(
     let base = base::find(&repository, setting, args.base.as_deref())?;
     refuse_smuggled(&repository, &head, base.as_ref())?;
     let is_default = matches!(setting.occasion, Occasion::Push { is_default: Some(true), .. });
-    let is_merged = is_default || after == AfterPass::Promote;
+    let is_merged = is_default || matches!(after, AfterPass::Promote);
     let bench = bench(session, is_merged, &repository, base.as_ref())?;
     let gate = pick_gate(&bench.policy, args.gate.as_ref())?;
 
@@ -106,7 +106,7 @@ fn promotion(
     args: &CiArgs,
     setting: &Setting,
     repository: &Repository,
-) -> Result<AfterPass, Failure> {
+) -> Result<AfterPass<'static>, Failure> {
     if !args.promote {
         return Ok(AfterPass::Leave);
     }
@@ -350,7 +350,7 @@ fn whole(
     repository: &Repository,
     head: &str,
     base: Option<&Base>,
-    after: AfterPass,
+    after: AfterPass<'_>,
 ) -> Result<Whole, Failure> {
     let mut observer = session.observer();
     let Bench { project, schema, policy, findings, .. } = bench;
@@ -393,7 +393,7 @@ fn whole(
     whole.summary.checks.splice(0..0, own);
     if let Some(promotion) = whole.summary.promotion.as_mut()
         && whole.exit == Exit::Pass
-        && after == AfterPass::Leave
+        && matches!(after, AfterPass::Leave)
     {
         promotion.reason = "left as it is: a change under review moves nothing".to_owned();
     }
