@@ -15,7 +15,7 @@ use crate::{
 
 /// What kind of claim it is.
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
-/// What the parameters below mean.
+/// What the parameters below mean: docs/attestations.md.
 pub const BUILD_TYPE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/train/v1");
 /// Where it ran, with [`Environment::host`]'s runner after it, or `local`.
 const BUILDER: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/builder");

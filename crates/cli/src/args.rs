@@ -114,7 +114,9 @@ pub(crate) enum Command {
     Alias(AliasArgs),
     /// Show the store as pages for a browser on this machine, until Ctrl-C; reads only
     Ui(UiArgs),
-    /// Check stored bytes against their digests and records against each other
+    /// Sign a version, its verdict and its training with a key of yours
+    Sign(SignArgs),
+    /// Check stored bytes against their digests and records against each other; with `--key`, signatures
     Verify(VerifyArgs),
     /// Remove stored bytes that nothing names
     Gc(GcArgs),
@@ -155,6 +157,9 @@ pub(crate) struct RunArgs {
     /// Judge, but leave the alias as it is
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Private key (PEM) that signs a candidate which passes, before the alias moves
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub(crate) key: Option<PathBuf>,
     /// End training after TIME (`90s`, `20m`, `1h30m`) with what it has, instead of `train.max_time`
     #[arg(long, value_name = "TIME", value_parser = max_time)]
     pub(crate) max_time: Option<u64>,
@@ -414,10 +419,31 @@ pub(crate) struct UiArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct SignArgs {
+    /// Version to sign, as `model@version`
+    pub(crate) version: ModelRef,
+    /// Private key: a PEM file, on P-256, P-384 or P-521, not encrypted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Write the model's folder and the documents to DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     /// Check records and presence only, not every byte
     #[arg(long)]
     pub(crate) structure_only: bool,
+    /// With `--key`: a model's folder or file, or a version as `model@version`
+    #[arg(value_name = "DIR|MODEL", requires = "key", conflicts_with = "structure_only")]
+    pub(crate) what: Option<String>,
+    /// Public key (PEM) whose signature is asked for; may be repeated, one is enough
+    #[arg(long, value_name = "FILE", requires = "what")]
+    pub(crate) key: Vec<PathBuf>,
+    /// The signature; by default `model.sig` in DIR, else DIR.sig
+    #[arg(long, value_name = "FILE", requires = "what")]
+    pub(crate) signature: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -16,6 +16,7 @@ mod replay;
 mod run;
 mod score;
 mod shell;
+mod sign;
 mod snapshot;
 mod train;
 mod ui;
@@ -59,7 +60,11 @@ pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Fail
         Command::Show(args) => inspect::show(session, &args),
         Command::Alias(args) => inspect::alias(session, &args),
         Command::Ui(args) => ui::run(session, &args),
-        Command::Verify(args) => maintain::verify(session, &args),
+        Command::Sign(args) => sign::run(session, &args),
+        Command::Verify(args) => match &args.what {
+            Some(what) => sign::verify(session, &args, what),
+            None => maintain::verify(session, &args),
+        },
         Command::Gc(args) => maintain::gc(session, &args),
         Command::Doctor => doctor::run(session),
         Command::ProbeDevice(args) => doctor::probe(session, &args),

@@ -23,6 +23,9 @@ pub(crate) const USER: &str = "USER";
 /// The person whose change GitHub is running.
 pub(crate) const GITHUB_ACTOR: &str = "GITHUB_ACTOR";
 
+/// Seconds since 1970 that stand for every time in what is signed, so that signing again gives the same bytes
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub(crate) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Whose machine GitHub runs this on: `github-hosted` or `self-hosted`.
 pub(crate) const RUNNER_ENVIRONMENT: &str = "RUNNER_ENVIRONMENT";
 /// `true` under CI systems.
@@ -67,6 +70,12 @@ fn runner() -> Option<String> {
         Some(_) => Some("self-hosted".to_owned()),
         None => read(CI).filter(|it| it == "true").map(|_| "self-hosted".to_owned()),
     }
+}
+
+/// The time that stands for every time, where somebody set one.
+pub(crate) fn source_date_epoch() -> Option<Timestamp> {
+    let seconds: i64 = read(SOURCE_DATE_EPOCH)?.trim().parse().ok()?;
+    seconds.checked_mul(1000).map(Timestamp)
 }
 
 fn processor() -> Option<String> {

@@ -9,6 +9,7 @@ mod args;
 mod command;
 mod context;
 mod env;
+mod folder;
 mod git;
 mod render;
 mod signals;

@@ -16,7 +16,10 @@ pub(crate) fn promote(session: &Session, args: &PromoteArgs) -> Result<Exit, Fai
     let authority = match args.reason.clone().filter(|_| args.force) {
         Some(reason) => Authority::Forced { reason },
         None => {
-            Authority::Verdict(lab.passing_verdict(&version, &session.policy()?, &args.alias)?)
+            let policy = session.policy()?;
+            let verdict = lab.passing_verdict(&version, &policy, &args.alias)?;
+            lab.demand_judged(&version, &policy, &verdict)?;
+            Authority::Verdict(verdict)
         }
     };
     let moved = lab.promote(&mut session.observer(), &version, &args.alias, authority)?;

@@ -11,6 +11,7 @@ use karat_store::{Access, Store};
 
 use crate::{
     args::RunArgs,
+    command::sign,
     context::{STATE_DIR, Session, shell_word},
     render::summary,
 };
@@ -23,8 +24,11 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
     let schema = session.schema(&project, &project.train.dataset)?;
     let workshop = session.open(Access::ReadWrite)?;
     let lab = session.lab(&workshop);
+    let key = args.key.as_ref().map(|it| sign::read_signing_key(session, it)).transpose()?;
+    let signer = key.as_ref().map(sign::signer);
     let after = if args.dry_run { AfterPass::Leave } else { AfterPass::Promote };
-    let whole = lab.run(&mut session.observer(), &project, schema, &policy, gate, after)?;
+    let mut observer = session.observer();
+    let whole = lab.run_and_sign(&mut observer, &project, schema, &policy, gate, after, signer)?;
     let shown = write_all(session, &lab, args, &whole);
     session.json(&serde_json::json!({ "event": "run_finished", "exit": whole.exit.code(), "summary": whole.summary }));
     if let Some(refusal) = whole.refusal {
