@@ -106,7 +106,7 @@ fn promotion(
     args: &CiArgs,
     setting: &Setting,
     repository: &Repository,
-) -> Result<AfterPass<'static>, Failure> {
+) -> Result<AfterPass, Failure> {
     if !args.promote {
         return Ok(AfterPass::Leave);
     }
@@ -350,7 +350,7 @@ fn whole(
     repository: &Repository,
     head: &str,
     base: Option<&Base>,
-    after: AfterPass<'_>,
+    after: AfterPass,
 ) -> Result<Whole, Failure> {
     let mut observer = session.observer();
     let Bench { project, schema, policy, findings, .. } = bench;
