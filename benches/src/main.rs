@@ -41,7 +41,7 @@ pub(crate) struct Row {
 
 type Job = fn(&Setup) -> Result<Vec<Row>, String>;
 
-const JOBS: [(&str, Job); 10] = [
+const JOBS: [(&str, Job); 11] = [
     ("help", jobs::help),
     ("train", jobs::train),
     ("deterministic", jobs::deterministic),
