@@ -70,16 +70,20 @@ fn an_anchor_is_judged_against_whatever_the_champion_is() {
         "baseline = \"@champion\"",
         "anchor = \"churn@1\"\nbaseline = \"@champion\"",
     );
-    let second = sandbox.karat("run --json --set train.seed=5 --set train.hidden=[8]");
-    let found = verdict(&second.json());
-    assert_eq!(found["anchor"], "churn@1");
-    assert!(found["judged"]["anchor_predictions"].is_string(), "{found}");
+    let _ = sandbox.karat("run --set train.seed=5");
+    let _ = sandbox.karat("promote churn@2 --force --reason 'another champion'");
+    assert_eq!(sandbox.alias("churn@champion"), Some(2));
+    let third = sandbox.karat("run --dry-run --json --set train.seed=6");
+    let found = verdict(&third.json());
+    assert_eq!((&found["anchor"], &found["baseline"]), (&"churn@1".into(), &"churn@2".into()));
+    assert!(found["judged"]["anchor_predictions"].is_string(), "{}", found["judged"]);
     let of_anchor = |it: &Value| {
-        ["message", "subject"]
+        ["message", "subject", "rule"]
             .iter()
             .any(|key| it[*key].as_str().is_some_and(|it| it.contains("churn@1")))
     };
-    assert!(found["findings"].as_array().is_some_and(|it| it.iter().any(of_anchor)), "{found}");
+    let findings = &found["findings"];
+    assert!(findings.as_array().is_some_and(|it| it.iter().any(of_anchor)), "{findings}");
     sandbox.edit("gate.toml", "anchor = \"churn@1\"", "anchor = \"churn@9\"");
     let _ =
         sandbox.karat("gate churn@1").expect_code(2).expect_error("version-unknown", &["churn@9"]);
