@@ -85,8 +85,10 @@ fn an_anchor_is_judged_against_whatever_the_champion_is() {
     let findings = &found["findings"];
     assert!(findings.as_array().is_some_and(|it| it.iter().any(of_anchor)), "{findings}");
     sandbox.edit("gate.toml", "anchor = \"churn@1\"", "anchor = \"churn@9\"");
-    let _ =
-        sandbox.karat("gate churn@1").expect_code(2).expect_error("version-unknown", &["churn@9"]);
+    let _ = sandbox
+        .karat("gate churn@1")
+        .expect_code(2)
+        .expect_error("version-unknown", &["anchor = \"churn@9\""]);
 }
 
 #[test]

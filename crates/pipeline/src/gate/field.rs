@@ -104,7 +104,12 @@ impl Lab<'_> {
 
     fn anchor(&self, gate: &Gate) -> Result<Option<VersionRecord>, Failure> {
         let Some(anchor) = &gate.anchor else { return Ok(None) };
-        Ok(Some(self.store.version(&anchor.model, anchor.version)?))
+        let found = self.store.version(&anchor.model, anchor.version);
+        let whose = |error| {
+            Failure::from(error)
+                .detail(format!("gate `{}` says `anchor = \"{anchor}\"`", gate.name))
+        };
+        found.map(Some).map_err(whose)
     }
 
     /// Predictions of a version's recipe with its other seeds, as far as they were trained.
