@@ -128,6 +128,12 @@ fn dependencies(training: &Training<'_>) -> Vec<Resource> {
         uri: None,
         digest: BTreeMap::from([("gitCommit".to_owned(), commit.clone())]),
     }));
+    // What DVC knew of the project. Its digest of a folder ends in `.dir`, which is no hexadecimal digit.
+    found.extend(training.code.dvc.iter().flat_map(|it| &it.files).map(|file| Resource {
+        name: format!("dvc:{}", file.path),
+        uri: None,
+        digest: BTreeMap::from([("md5".to_owned(), file.md5.trim_end_matches(".dir").to_owned())]),
+    }));
     found
 }
 

@@ -157,7 +157,7 @@ fn training(files: &Files) -> Training<'_> {
         verdict: Some(Digest::of(b"verdict")),
         environment: Some(environment),
         device: "cpu".to_owned(),
-        code: CodeVersion { commit: Some("c".repeat(40)), is_dirty: Some(false) },
+        code: CodeVersion { commit: Some("c".repeat(40)), is_dirty: Some(false), dvc: None },
         tool: "karat 0.1.0".to_owned(),
         lock: Some(Digest::of(b"lock")),
         run: "r-0123456789".to_owned(),

@@ -114,6 +114,8 @@ pub(crate) enum Command {
     Alias(AliasArgs),
     /// Show the store as pages for a browser on this machine, until Ctrl-C; reads only
     Ui(UiArgs),
+    /// Show how often each evaluation set was used, by whom, and what was shown
+    Ledger,
     /// Sign a version, its verdict and its training with a key of yours
     Sign(SignArgs),
     /// Check stored bytes against their digests and records against each other; with `--key`, signatures
@@ -163,6 +165,9 @@ pub(crate) struct RunArgs {
     /// End training after TIME (`90s`, `20m`, `1h30m`) with what it has, instead of `train.max_time`
     #[arg(long, value_name = "TIME", value_parser = max_time)]
     pub(crate) max_time: Option<u64>,
+    /// Also show the run on an MLflow server: `mlflow://HOST:PORT`, `http://…` or `https://…`
+    #[arg(long, value_name = "URL")]
+    pub(crate) track: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -239,6 +244,9 @@ pub(crate) struct TrainArgs {
     /// End training after TIME (`90s`, `20m`, `1h30m`) with what it has, instead of `train.max_time`
     #[arg(long, value_name = "TIME", value_parser = max_time)]
     pub(crate) max_time: Option<u64>,
+    /// Also show the run on an MLflow server: `mlflow://HOST:PORT`, `http://…` or `https://…`
+    #[arg(long, value_name = "URL")]
+    pub(crate) track: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -282,6 +290,9 @@ pub(crate) struct GateArgs {
     /// Write the reports to DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Also show the run on an MLflow server: `mlflow://HOST:PORT`, `http://…` or `https://…`
+    #[arg(long, value_name = "URL")]
+    pub(crate) track: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -354,6 +365,9 @@ pub(crate) struct PromoteArgs {
     /// Why the gate was overridden
     #[arg(long, value_name = "TEXT", requires = "force")]
     pub(crate) reason: Option<String>,
+    /// Also show the run on an MLflow server: `mlflow://HOST:PORT`, `http://…` or `https://…`
+    #[arg(long, value_name = "URL")]
+    pub(crate) track: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -366,6 +380,9 @@ pub(crate) struct RollbackArgs {
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "rolled back by hand")]
     pub(crate) reason: String,
+    /// Also show the run on an MLflow server: `mlflow://HOST:PORT`, `http://…` or `https://…`
+    #[arg(long, value_name = "URL")]
+    pub(crate) track: Option<String>,
 }
 
 #[derive(Args, Debug)]

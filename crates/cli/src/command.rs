@@ -9,6 +9,7 @@ mod init;
 mod init_files;
 mod inspect;
 mod judge;
+mod ledger;
 mod maintain;
 mod plan_eval;
 mod promote;
@@ -60,6 +61,7 @@ pub(crate) fn dispatch(session: &Session, command: Command) -> Result<Exit, Fail
         Command::Show(args) => inspect::show(session, &args),
         Command::Alias(args) => inspect::alias(session, &args),
         Command::Ui(args) => ui::run(session, &args),
+        Command::Ledger => ledger::run(session),
         Command::Sign(args) => sign::run(session, &args),
         Command::Verify(args) => match &args.what {
             Some(what) => sign::verify(session, &args, what),

@@ -7,7 +7,10 @@ use std::{
 };
 
 use karat_core::{
-    Document, Event, Exit, Failure, Name, Observer, Project, Schema, policy::Policy, schema,
+    Document, Event, Exit, Failure, Name, Observer, Project, Schema,
+    policy::Policy,
+    schema,
+    summary::{CodeVersion, Dvc},
 };
 use karat_engine::{BurnEngine, device::Prober};
 use karat_pipeline::Lab;
@@ -16,7 +19,7 @@ use karat_table::ArrowTables;
 
 use crate::{
     args::GlobalFlags,
-    env,
+    dvc, env,
     render::Screen,
     signals::{FirstSignal, StopFlag},
 };
@@ -45,6 +48,8 @@ pub(crate) struct Workshop {
     tables: ArrowTables,
     engine: BurnEngine,
     parallel: Rayon,
+    /// What DVC has on record, for runs that are begun.
+    dvc: Option<Dvc>,
 }
 
 /// The gate's resampling on rayon's threads.
@@ -223,6 +228,10 @@ impl Session {
         if access == Access::ReadOnly {
             self.demand_store()?;
         }
+        let dvc = match access {
+            Access::ReadWrite => dvc::lineage(self.root())?,
+            Access::ReadOnly => None,
+        };
         let store = Store::open(&dir, access)?;
         let threads = self.n_threads();
         // One pool for the whole process. It exists already only when a command opens two workshops.
@@ -234,6 +243,7 @@ impl Session {
             tables,
             engine: BurnEngine,
             parallel: Rayon,
+            dvc,
         })
     }
 
@@ -275,7 +285,7 @@ impl Session {
             clock: &env::now,
             stop: &self.stop,
             tool: TOOL.to_owned(),
-            code: env::code_version(&workshop.root),
+            code: CodeVersion { dvc: workshop.dvc.clone(), ..env::code_version(&workshop.root) },
             host: &env::host,
             peak_memory: &env::peak_memory,
             resident_memory: &env::resident_memory,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use karat_core::{Digest, Host, Timestamp, summary::CodeVersion};
+use karat_track::Secret;
 
 pub(crate) mod ci;
 
@@ -22,6 +23,14 @@ pub(crate) const ACTOR: &str = "KARAT_ACTOR";
 pub(crate) const USER: &str = "USER";
 /// The person whose change GitHub is running.
 pub(crate) const GITHUB_ACTOR: &str = "GITHUB_ACTOR";
+/// Where an MLflow server is, for whoever sets no `--track`.
+pub(crate) const MLFLOW_URI: &str = "MLFLOW_TRACKING_URI";
+/// Token for it.
+pub(crate) const MLFLOW_TOKEN: &str = "MLFLOW_TRACKING_TOKEN";
+/// Name for it, where there is no token.
+pub(crate) const MLFLOW_USERNAME: &str = "MLFLOW_TRACKING_USERNAME";
+/// Password of that name.
+pub(crate) const MLFLOW_PASSWORD: &str = "MLFLOW_TRACKING_PASSWORD";
 
 /// Seconds since 1970 that stand for every time in what is signed, so that signing again gives the same bytes
 /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
@@ -44,6 +53,17 @@ pub(crate) fn no_color() -> bool {
 /// Who acts.
 pub(crate) fn actor() -> String {
     [ACTOR, GITHUB_ACTOR, USER].into_iter().find_map(read).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Address of an MLflow server, as its own clients read it.
+pub(crate) fn mlflow_uri() -> Option<String> {
+    read(MLFLOW_URI)
+}
+
+/// Who we are to an MLflow server: a token, else a name and a password.
+pub(crate) fn mlflow_credentials() -> (Option<Secret>, Option<(String, Secret)>) {
+    let password = read(MLFLOW_PASSWORD).map(Secret::new);
+    (read(MLFLOW_TOKEN).map(Secret::new), read(MLFLOW_USERNAME).zip(password))
 }
 
 /// The time.
@@ -118,7 +138,7 @@ pub(crate) fn code_version(dir: &Path) -> CodeVersion {
         return CodeVersion::default();
     };
     let is_dirty = git(&["status", "--porcelain", "--untracked-files=no"]).map(|it| !it.is_empty());
-    CodeVersion { commit: Some(commit), is_dirty }
+    CodeVersion { commit: Some(commit), is_dirty, dvc: None }
 }
 
 /// A word that nobody can foresee, for marking off text from others.

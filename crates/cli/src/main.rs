@@ -8,11 +8,13 @@
 mod args;
 mod command;
 mod context;
+mod dvc;
 mod env;
 mod folder;
 mod git;
 mod render;
 mod signals;
+mod track;
 
 use std::process::ExitCode;
 

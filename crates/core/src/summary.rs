@@ -1,5 +1,7 @@
 //! What one pass through the lifecycle did: the one object that every report and the closing screen are rendered from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Environment, Finding, Outcome, Verdict, metric::Metric};
@@ -36,6 +38,31 @@ pub struct CodeVersion {
     pub commit: Option<String>,
     /// Whether tracked files differ from it.
     pub is_dirty: Option<bool>,
+    /// What DVC has on record beside it; absent without `dvc.lock` and `params.yaml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dvc: Option<Dvc>,
+}
+
+/// What DVC has on record for a project: read, never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dvc {
+    /// `params.yaml`, nested names joined by dots.
+    pub params: BTreeMap<String, String>,
+    /// The files of `dvc.lock`, stages in the file's order.
+    pub files: Vec<DvcFile>,
+}
+
+/// One file that DVC tracks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DvcFile {
+    /// The stage that names it.
+    pub stage: String,
+    /// Whether the stage makes it (`outs`) or needs it (`deps`).
+    pub is_output: bool,
+    /// Its path in the project, as DVC writes it.
+    pub path: String,
+    /// MD5 as hex digits, with `.dir` for a folder.
+    pub md5: String,
 }
 
 /// The snapshot that was used.

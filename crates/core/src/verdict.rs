@@ -48,27 +48,6 @@ pub struct Verdict {
     pub report: Report,
 }
 
-impl Verdict {
-    /// The same verdict with names and outcomes only: what [`Reveal::Verdict`] allows to be shown. It is made before
-    /// anything is kept, so that no record, report or log can tell more. Whoever may read predictions and labels can compute
-    /// the numbers again.
-    #[must_use]
-    pub fn without_numbers(self) -> Self {
-        let withheld = |it: Finding| {
-            let message = "numbers are withheld: `reveal = \"verdict\"`";
-            Finding::new(it.rule, it.subject, it.outcome, it.bound, message)
-        };
-        Self {
-            findings: self.findings.into_iter().map(withheld).collect(),
-            families: Vec::new(),
-            seeds: None,
-            operational: BTreeMap::new(),
-            report: Report::default(),
-            ..self
-        }
-    }
-}
-
 /// Which use of a set of evaluation rows a verdict was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerUse {

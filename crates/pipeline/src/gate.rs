@@ -6,7 +6,7 @@ use karat_core::{
     Digest, Event, Exit, Explanation, Failure, ModelRef, Name, Observer, Outcome, Project, Step,
     Verdict,
     event::Silent,
-    policy::{BaselineRef, Gate, Policy, Reveal},
+    policy::{BaselineRef, Gate, Policy},
     verdict::{Judged, Report},
 };
 use karat_gate::GateInput;
@@ -153,12 +153,7 @@ impl Lab<'_> {
     ) -> Result<(Verdict, Digest), Failure> {
         loop {
             let place = self.store.ledger()?.place(gate.name.as_str(), gate.budget, judged);
-            let verdict = decide(place.is_covered);
-            let verdict = match place.ledger.reveal {
-                Reveal::Numbers => verdict,
-                Reveal::Verdict => verdict.without_numbers(),
-            };
-            let verdict = Verdict { ledger: Some(place.ledger), ..verdict };
+            let verdict = Verdict { ledger: Some(place.ledger), ..decide(place.is_covered) };
             if let Some(digest) = self.store.put_verdict(&verdict, &self.actor, self.now())? {
                 return Ok((verdict, digest));
             }

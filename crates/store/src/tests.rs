@@ -54,7 +54,7 @@ pub(crate) fn start(step: Step, key: &str) -> RunStart {
         seed: Some(u64::MAX),
         device: "cpu".to_owned(),
         tool: "karat 0.0.0".to_owned(),
-        code: CodeVersion { commit: None, is_dirty: Some(true) },
+        code: CodeVersion { commit: None, is_dirty: Some(true), dvc: None },
     }
 }
 

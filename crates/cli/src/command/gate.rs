@@ -3,13 +3,19 @@
 use karat_core::{Exit, Failure, ModelRef, Name, ParseNameError};
 use karat_pipeline::{Baseline, Case, exit_of, pick_gate};
 
-use crate::{args::GateArgs, context::Session, render::summary};
+use crate::{
+    args::GateArgs,
+    context::Session,
+    render::summary,
+    track::{self, News},
+};
 
 pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     let project = session.project_to_compute()?;
     let policy = session.policy()?;
     let (gate, candidate) = parse(&args.what)?;
     let gate = pick_gate(&policy, gate.as_ref())?;
+    let server = track::server(session, args.track.as_deref())?;
     let schema = session.schema(&project, &project.train.dataset)?;
     let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
@@ -44,6 +50,13 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
         });
         at = super::run::or_warn(session, "the reports", written)
             .map(|()| out.join("report.html").display().to_string());
+    }
+    if server.is_some() {
+        let mut reports = lab.keep_reports(&report, super::run::reports).unwrap_or_default();
+        reports.insert("verdict.json".to_owned(), decided.digest);
+        let verdict = report.verdict.as_ref().zip(report.verdict_digest);
+        let news = News { verdict, reports, ..News::default() };
+        track::tell(session, server.as_ref(), &workshop.store, candidate, &news);
     }
     let next = match exit {
         Exit::Pass => {

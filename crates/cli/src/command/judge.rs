@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use karat_core::{
     Digest, Exit, Failure, Finding, ModelRef, Project, ScoredRows, Snapshot, Verdict,
-    policy::{Gate, Reveal},
+    policy::Gate,
     port::Tables as _,
     summary::{DataSummary, RunSummary},
 };
@@ -345,10 +345,7 @@ fn again(session: &Session, gate: &Gate, artifact: &Artifact) -> Result<Verdict,
     let _ = rayon::ThreadPoolBuilder::new().num_threads(session.n_threads()).build_global();
     let mut verdict = karat_gate::decide(gate, &input, &Rayon);
     verdict.ledger.clone_from(&claimed.ledger);
-    Ok(match gate.budget.as_ref().map_or(Reveal::Numbers, |it| it.reveal) {
-        Reveal::Numbers => verdict,
-        Reveal::Verdict => verdict.without_numbers(),
-    })
+    Ok(verdict)
 }
 
 /// The claimed verdict says what its predictions say.

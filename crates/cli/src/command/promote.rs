@@ -7,9 +7,11 @@ use serde_json::json;
 use crate::{
     args::{PromoteArgs, RollbackArgs},
     context::Session,
+    track::{self, News},
 };
 
 pub(crate) fn promote(session: &Session, args: &PromoteArgs) -> Result<Exit, Failure> {
+    let server = track::server(session, args.track.as_deref())?;
     let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
     let version = lab.resolve(&args.version)?;
@@ -23,11 +25,14 @@ pub(crate) fn promote(session: &Session, args: &PromoteArgs) -> Result<Exit, Fai
         }
     };
     let moved = lab.promote(&mut session.observer(), &version, &args.alias, authority)?;
+    let news = News { promotion: Some(&moved), ..News::default() };
+    track::tell(session, server.as_ref(), &workshop.store, &version, &news);
     show(session, &moved);
     Ok(Exit::Pass)
 }
 
 pub(crate) fn rollback(session: &Session, args: &RollbackArgs) -> Result<Exit, Failure> {
+    let server = track::server(session, args.track.as_deref())?;
     let model = match &args.model {
         Some(model) => model.clone(),
         None => session.project()?.train.name,
@@ -35,6 +40,11 @@ pub(crate) fn rollback(session: &Session, args: &RollbackArgs) -> Result<Exit, F
     let workshop = session.open_existing()?;
     let lab = session.lab(&workshop);
     let moved = lab.rollback(&mut session.observer(), &model, &args.alias, &args.reason)?;
+    if let Some(now) = workshop.store.alias(&model, &args.alias)? {
+        let version = workshop.store.version(&model, now.version)?;
+        let news = News { promotion: Some(&moved), ..News::default() };
+        track::tell(session, server.as_ref(), &workshop.store, &version, &news);
+    }
     show(session, &moved);
     Ok(Exit::Pass)
 }

@@ -5,15 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use karat_core::{Digest, Event, Exit, Failure, Observer, summary::RunSummary};
+use karat_core::{Digest, Event, Exit, Failure, Observer, ParseNameError, summary::RunSummary};
 use karat_pipeline::{AfterPass, Lab, Whole, pick_gate};
 use karat_store::{Access, Store};
+use karat_track::Server;
 
 use crate::{
     args::RunArgs,
     command::sign,
     context::{STATE_DIR, Session, shell_word},
     render::summary,
+    track::{self, News},
 };
 
 pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
@@ -22,6 +24,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
     let policy = session.policy()?;
     let gate = pick_gate(&policy, args.gate.as_ref())?;
     let schema = session.schema(&project, &project.train.dataset)?;
+    let server = track::server(session, args.track.as_deref())?;
     let workshop = session.open(Access::ReadWrite)?;
     let lab = session.lab(&workshop);
     let key = args.key.as_ref().map(|it| sign::read_signing_key(session, it)).transpose()?;
@@ -30,6 +33,7 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
     let mut observer = session.observer();
     let whole = lab.run_and_sign(&mut observer, &project, schema, &policy, gate, after, signer)?;
     let shown = write_all(session, &lab, args, &whole);
+    show_elsewhere(session, server.as_ref(), &lab, &whole)?;
     session.json(&serde_json::json!({ "event": "run_finished", "exit": whole.exit.code(), "summary": whole.summary }));
     if let Some(refusal) = whole.refusal {
         return Err(refusal);
@@ -39,6 +43,26 @@ pub(crate) fn run(session: &Session, args: &RunArgs) -> Result<Exit, Failure> {
     let paint = session.with_screen(|screen| screen.stdout_paint());
     session.text(&summary::render(&whole.summary, shown.as_deref(), &next, paint));
     Ok(whole.exit)
+}
+
+/// `--track`: training, verdict, reports and alias.
+fn show_elsewhere(
+    session: &Session,
+    server: Option<&Server>,
+    lab: &Lab<'_>,
+    whole: &Whole,
+) -> Result<(), Failure> {
+    let summary = &whole.summary;
+    let (Some(_), Some(train)) = (server, &summary.train) else { return Ok(()) };
+    let usage =
+        |error: ParseNameError| Failure::new("reference-invalid", Exit::Usage, error.to_string());
+    let version = lab.resolve(&train.version.parse().map_err(usage)?)?;
+    // Rendered a moment ago, when they could be: then this is what was kept.
+    let reports = lab.keep_reports(summary, reports).unwrap_or_default();
+    let verdict = summary.verdict.as_ref().zip(summary.verdict_digest);
+    let news = News { verdict, reports, promotion: summary.promotion.as_ref() };
+    track::tell(session, server, lab.store, &version, &news);
+    Ok(())
 }
 
 /// Pointer file, reports, `--out`: each as far as it goes. The verdict stands whatever becomes of them. Returns where

@@ -5,12 +5,17 @@ use karat_pipeline::{Frozen, Lab};
 use karat_store::{Access, RunRecord};
 use serde_json::{Value, json};
 
-use crate::{args::TrainArgs, context::Session};
+use crate::{
+    args::TrainArgs,
+    context::Session,
+    track::{self, News},
+};
 
 pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> {
     let mut project = session.project_to_compute()?;
     project.train.max_seconds = args.max_time.or(project.train.max_seconds);
     let schema = session.schema(&project, &project.train.dataset)?;
+    let server = track::server(session, args.track.as_deref())?;
     let workshop = session.open(Access::ReadWrite)?;
     let lab = session.lab(&workshop);
     let dataset = project.dataset(&project.train.dataset)?;
@@ -45,6 +50,8 @@ pub(crate) fn run(session: &Session, args: &TrainArgs) -> Result<Exit, Failure> 
         session.karat(),
         trained.version.label()
     ));
+    let (store, news) = (&workshop.store, News::default());
+    track::tell(session, server.as_ref(), store, &trained.version, &news);
     session.json(&json!({ "event": "trained", "version": trained.version.label(), "run": trained.run, "model": trained.manifest_digest }));
     Ok(Exit::Pass)
 }

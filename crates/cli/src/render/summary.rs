@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use karat_core::{
     Finding, Outcome,
     metric::Metric,
+    policy::Reveal,
     summary::{RunSummary, TrainSummary},
     thousands,
-    verdict::{Cell, Report, SeedVariance},
+    verdict::{Cell, LedgerUse, Report, SeedVariance},
 };
 
 use super::{
@@ -62,8 +63,10 @@ pub(crate) fn render(
     }
     if let Some(verdict) = &summary.verdict {
         lines.push(String::new());
-        lines.extend(metrics(&verdict.report, &verdict.candidate, &verdict.baseline, paint));
-        lines.push(String::new());
+        if !verdict.report.cells.is_empty() {
+            lines.extend(metrics(&verdict.report, &verdict.candidate, &verdict.baseline, paint));
+            lines.push(String::new());
+        }
         let against = match (verdict.is_unbaselined, verdict.baseline.as_str()) {
             (true, _) => "no baseline yet, absolute rules only".to_owned(),
             (false, baseline) => format!("against {baseline}"),
@@ -76,6 +79,7 @@ pub(crate) fn render(
             verdict.candidate,
             verdict.reliability
         ));
+        lines.extend(verdict.ledger.as_ref().map(|it| format!("ledger   {}", used(it))));
         lines.extend(findings(&verdict.findings, paint));
         lines.push(seeds(verdict.seeds.as_ref()));
     }
@@ -126,6 +130,19 @@ fn seeds(found: Option<&SeedVariance>) -> String {
         found.seed.sqrt(),
         found.joint.sqrt()
     )
+}
+
+/// Which use of its rows a verdict is, and what it shows.
+pub(crate) fn used(place: &LedgerUse) -> String {
+    match (place.n_allowed, place.reveal) {
+        (None, _) => format!("use {} of these rows, no budget", place.n_uses),
+        (Some(allowed), Reveal::Verdict) => {
+            format!("use {} of {allowed}, outcomes only", place.n_uses)
+        }
+        (Some(allowed), Reveal::Numbers) => {
+            format!("use {} of {allowed}, numbers shown: reuse is not bounded", place.n_uses)
+        }
+    }
 }
 
 /// How training went: speed, where time went, the course of the loss.

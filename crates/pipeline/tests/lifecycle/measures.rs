@@ -162,6 +162,7 @@ fn a_lineage_with_a_gap_names_it() {
     let of = |is_dirty: bool| CodeVersion {
         commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
         is_dirty: Some(is_dirty),
+        dvc: None,
     };
     bench.code = of(true);
     let dirty = judged(&bench, "train.seed=2");

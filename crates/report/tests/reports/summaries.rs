@@ -16,7 +16,7 @@ pub(crate) fn flights() -> RunSummary {
         version: 1,
         project: "flights".to_owned(),
         tool: "karat 0.1.0".to_owned(),
-        code: CodeVersion { commit: Some("4f".repeat(20)), is_dirty: Some(true) },
+        code: CodeVersion { commit: Some("4f".repeat(20)), is_dirty: Some(true), dvc: None },
         data: DataSummary {
             snapshot: "flights@9f3c21ab".to_owned(),
             digest: digest("snapshot"),

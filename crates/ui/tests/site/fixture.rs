@@ -139,7 +139,7 @@ fn start(step: Step, key: &str, text: &str, snapshot: Digest) -> RunStart {
         seed: Some(u64::MAX),
         device: text.to_owned(),
         tool: text.to_owned(),
-        code: CodeVersion { commit: Some(text.to_owned()), is_dirty: Some(true) },
+        code: CodeVersion { commit: Some(text.to_owned()), is_dirty: Some(true), dvc: None },
     }
 }
 
