@@ -60,8 +60,8 @@ pub fn files_of(version: &VersionRecord) -> Files {
 }
 
 impl Lab<'_> {
-    /// Signs `version`, its verdict if it has one, and its training. Returns everything that belongs in the hands of who
-    /// verifies: the documents, the verdict, and the signed folder as `model/…`.
+    /// Signs `version`, its verdict if it has one, and its training. Returns the documents and that verdict; with the files
+    /// of the version, which others get as a folder [`MODEL_FOLDER`], they are all that it takes to verify.
     pub fn sign(
         &self,
         observer: &mut dyn Observer,
@@ -130,7 +130,6 @@ impl Lab<'_> {
         })?;
         let mut all = recorded.outputs;
         all.extend(verdict.map(|it| ("verdict.json".to_owned(), it)));
-        all.extend(files.into_iter().map(|(name, it)| (format!("{MODEL_FOLDER}/{name}"), it)));
         Ok(all)
     }
 

@@ -14,7 +14,7 @@ use karat_attest::{
 use karat_core::{Digest, Event, Exit, Failure, ModelRef, Observer};
 use karat_pipeline::{
     Signer,
-    sign::{MODEL_SIGNATURE, PROVENANCE_SIGNATURE, VERDICT_SIGNATURE, files_of},
+    sign::{MODEL_FOLDER, MODEL_SIGNATURE, PROVENANCE_SIGNATURE, VERDICT_SIGNATURE, files_of},
 };
 use karat_store::Access;
 use serde_json::json;
@@ -36,7 +36,7 @@ pub(crate) fn run(session: &Session, args: &SignArgs) -> Result<Exit, Failure> {
     let lab = session.lab(&workshop);
     let version = lab.resolve(&args.version)?;
     let verdict = lab.verdict_to_sign(&version, Some(&session.policy()?))?;
-    let files = lab.sign(&mut session.observer(), &version, verdict, signer(&key))?;
+    let documents = lab.sign(&mut session.observer(), &version, verdict, signer(&key))?;
     let public = key.public();
     let mut text = format!(
         "{} signed with {} key {}",
@@ -49,9 +49,12 @@ pub(crate) fn run(session: &Session, args: &SignArgs) -> Result<Exit, Failure> {
     }
     if let Some(out) = &args.out {
         let out = session.path(out);
-        copy_out(lab.store, &out, &files)?;
-        for name in files.keys() {
-            text.push_str(&format!("\n  {}", out.join(name).display()));
+        let (model, files) = (out.join(MODEL_FOLDER), files_of(&version));
+        copy_out(lab.store, &model, &files)?;
+        copy_out(lab.store, &out, &documents)?;
+        let written = files.keys().map(|it| model.join(it));
+        for path in written.chain(documents.keys().map(|it| out.join(it))) {
+            text.push_str(&format!("\n  {}", path.display()));
         }
     }
     session.text(&text);
@@ -59,7 +62,7 @@ pub(crate) fn run(session: &Session, args: &SignArgs) -> Result<Exit, Failure> {
         "event": "signed",
         "version": version.label(),
         "key": public.fingerprint(),
-        "files": files,
+        "documents": documents,
     }));
     Ok(Exit::Pass)
 }

@@ -114,7 +114,7 @@ fn a_pass_that_is_signed_moves_the_alias_now_or_later() {
     let signed = Some(signer(&trusted));
     let whole = pass(&bench, &store, "", signed).expect("a verdict");
     assert!(whole.summary.promotion.expect("a line").is_moved);
-    for file in ["model.sig", "verdict.sig", "provenance.sig", "bom.cdx.json", "model/model.json"] {
+    for file in ["model.sig", "verdict.sig", "provenance.sig", "bom.cdx.json", "verdict.json"] {
         assert!(whole.outputs.contains_key(file), "no {file} in {:?}", whole.outputs.keys());
     }
     assert_eq!(held(&store), [1]);
