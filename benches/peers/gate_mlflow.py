@@ -24,7 +24,8 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score  # noqa: E40
 
 METRICS = {
     "auc": (roc_auc_score, True),
-    "logloss": (log_loss, False),
+    # MLflow tries a metric on the first row alone, so both classes are named.
+    "logloss": (lambda y, p: log_loss(y, p, labels=[0, 1]), False),
     "hits": (lambda y, p: accuracy_score(y, p >= 0.5), True),
 }
 
