@@ -115,12 +115,12 @@ fn scalars(text: &str) -> Result<Values, String> {
             Event::MappingStart(..) | Event::SequenceStart(..) if DEPTH_MAX <= levels.len() => {
                 return Err(format!("line {line} is nested deeper than {DEPTH_MAX} levels"));
             }
-            Event::MappingStart(..) => {
-                if let Some(Level::Mapping { key: None }) = levels.last() {
-                    return Err(format!("line {line} has a key that is no word"));
-                }
-                levels.push(Level::Mapping { key: None });
+            Event::MappingStart(..) | Event::SequenceStart(..)
+                if matches!(levels.last(), Some(Level::Mapping { key: None })) =>
+            {
+                return Err(format!("line {line} has a key that is no word"));
             }
+            Event::MappingStart(..) => levels.push(Level::Mapping { key: None }),
             Event::SequenceStart(..) => levels.push(Level::Sequence { n: 0 }),
             Event::MappingEnd | Event::SequenceEnd => {
                 levels.pop();
@@ -210,7 +210,7 @@ mod tests {
         let many = "- x\n".repeat(100_001);
         let large = "#".repeat((4 << 20) + 1);
         for text in
-            [laughs, "a: [1, 2", "a: b: c", "\t- x", "? [a, b]\n: c\n", &deep, &many, &large]
+            [laughs, "a: [1, 2", "a: b: c", "a: 'b", "? [a, b]\n: c\n", &deep, &many, &large]
         {
             let failure = read(PARAMS_FILE, text).expect_err("must be refused");
             assert_eq!(failure.code.as_str(), "dvc-file-invalid", "{}", failure.message);
