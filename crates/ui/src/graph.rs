@@ -11,7 +11,7 @@ const GAP_X: usize = 40;
 const GAP_Y: usize = 16;
 const MARGIN: usize = 8;
 /// Characters of a label that fit.
-const LABEL_LEN_MAX: usize = 19;
+const LABEL_LEN_MAX: usize = 17;
 
 /// One thing.
 #[derive(Clone, Debug)]

@@ -71,8 +71,8 @@ pub(crate) fn load(store: &Store, record: &VersionRecord) -> Result<Graph, Store
         let judged = store.verdict(&row.digest)?.judged;
         let verdict = graph.node(Node {
             layer: 4,
-            kind: "verdict",
-            label: format!("{} {}", row.outcome.word(), row.gate),
+            kind: verdict_kind(row.outcome),
+            label: row.gate.clone(),
             class: outcome_class(row.outcome),
             address: Some(Address::verdict(&row.digest)),
         });
@@ -143,6 +143,14 @@ fn alias_node(graph: &mut Graph, promotion: &Promotion) -> usize {
         class: "",
         address: Some(Address::model(&promotion.model)),
     })
+}
+
+const fn verdict_kind(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass | Outcome::Waived | Outcome::Warn => "verdict: pass",
+        Outcome::Inconclusive => "verdict: inconclusive",
+        Outcome::NotApplied | Outcome::Fail => "verdict: fail",
+    }
 }
 
 const fn outcome_class(outcome: Outcome) -> &'static str {

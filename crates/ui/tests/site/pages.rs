@@ -60,7 +60,7 @@ fn pages_show_what_is_on_record() {
     shows("/models", &["flights@2", "champion"]);
     shows("/models/flights", &["flights@1", "fail", "rolled back"]);
     shows("/models/flights/1", &["12,345", "champion", "✓ pass", "<svg", "model.json", "forced"]);
-    shows("/models/flights/2/lineage", &["fail some text", "predictions", "forced to", "In words"]);
+    shows("/models/flights/2/lineage", &["verdict: fail", "predictions", "forced to", "In words"]);
     shows("/verdicts", &["✓ pass", "✗ fail", "1 to 2 of 2"]);
     let verdict = format!("/verdicts/{}", fixture.verdict.hex());
     shows(
