@@ -163,6 +163,40 @@ fn mend(
     }
 }
 
+/// Rows from which a mean's resamples are not drawn.
+const KNOWN_ROWS_MIN: usize = 10_000;
+/// Skew and excess of a mean above which they are drawn all the same: few rows carry it.
+const KNOWN_CUMULANT_MAX: f64 = 0.1;
+
+/// `n_resamples` of the mean of many items, ascending, without drawing one: its quantiles i / (R + 1) under resampling, by Cornish and
+/// Fisher's expansion (1938) in its exact cumulants. What is left out is of the order of n^{−3/2}, far below the error of ten
+/// thousand random resamples. `None` where items are few, or few of them carry the mean, or none varies.
+#[must_use]
+pub fn mean_resamples(items: &[f64], n_resamples: u32) -> Option<Vec<f64>> {
+    if items.len() < KNOWN_ROWS_MIN {
+        return None;
+    }
+    let n = items.len() as f64;
+    let mean = items.iter().sum::<f64>() / n;
+    let moments = items.iter().fold([0.0; 3], |[second, third, fourth], it| {
+        let gap = it - mean;
+        let square = gap * gap;
+        [second + square, third + square * gap, fourth + square * square]
+    });
+    let [second, third, fourth] = moments.map(|it| it / n);
+    let skew = third / (second * libm::sqrt(second)) / libm::sqrt(n);
+    let excess = (fourth / (second * second) - 3.0) / n;
+    // NaN, where nothing varies, is not known either.
+    let is_known = skew.abs() <= KNOWN_CUMULANT_MAX && excess.abs() <= KNOWN_CUMULANT_MAX;
+    let scale = libm::sqrt(second / n);
+    let at = |i: u32| {
+        let z = quantile(f64::from(i) / (f64::from(n_resamples) + 1.0));
+        let by_skew = skew * (z * z - 1.0) / 6.0 - skew * skew * z * (2.0 * z * z - 5.0) / 36.0;
+        mean + scale * (z + by_skew + excess * z * (z * z - 3.0) / 24.0)
+    };
+    is_known.then(|| (1..=n_resamples).map(at).collect())
+}
+
 /// The statistic without each unit, or without each of a few blocks of units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Jackknife {

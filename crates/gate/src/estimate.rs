@@ -17,7 +17,7 @@ use karat_core::metric::Metric;
 
 use crate::{
     auc::DeLong,
-    bootstrap::{Bca, Jackknife, Resampling},
+    bootstrap::{Bca, Jackknife, Resampling, mean_resamples},
     metric::{
         LANES, NotMeasured, Scores, Statistic, Weights,
         mean::{Mean, hits},
@@ -110,7 +110,12 @@ pub fn estimate(
                 let unit = if sample.group().is_some() { "group" } else { "row" };
                 out[at] = Some(Err(NotMeasured::new(format!("one {unit} has no spread"))));
             }
-            Ok(subject) => ready.push((at, subject)),
+            Ok(subject) => match subject.known(sample, precision) {
+                Some(values) => {
+                    out[at] = Some(subject.bootstrapped(values, sample, precision, parallel));
+                }
+                None => ready.push((at, subject)),
+            },
             Err(error) => out[at] = Some(Err(error)),
         }
     }
@@ -296,6 +301,12 @@ impl Subject {
             baseline: Some(baseline),
             form: want.form,
         })
+    }
+
+    /// Resamples that need not be drawn.
+    fn known(&self, sample: &Sample, precision: Precision<'_>) -> Option<Vec<f64>> {
+        let items = self.statistic.items().filter(|_| sample.group().is_none())?;
+        mean_resamples(items, precision.n_resamples)
     }
 
     /// What the resamples have on top because they are resamples: their duplicates look like order, their noise like

@@ -3,9 +3,9 @@
 use karat_core::metric::Metric;
 use karat_core::rng::{Purpose, Stream};
 
-use super::{Bca, Jackknife, LANES, Resampling, acceleration, draw};
+use super::{Bca, Jackknife, LANES, Resampling, acceleration, draw, mean_resamples};
 use crate::{
-    metric::{measure, prepare},
+    metric::{mean::Mean, measure, prepare},
     parallel::{Parallel, Serial},
     sample::Sample,
     testing,
@@ -21,6 +21,37 @@ fn acceleration_has_its_golden_value() {
     let of_y = Jackknife::from_values((0..y.len()).map(|i| mean(&z) - without(&y, i)).collect());
     let of_z = Jackknife::from_values((0..z.len()).map(|i| without(&z, i) - mean(&y)).collect());
     testing::assert_close(acceleration(&[&of_y, &of_z]), 0.011_008_228_344_026_734, 1e-9);
+}
+
+/// Ten thousand drawn resamples scatter about the quantiles that need no drawing, and about nothing else.
+#[test]
+fn resamples_of_a_large_mean_are_known() {
+    const N: usize = 10_000;
+    const R: u32 = 9_999;
+    // Exponential: skew 2, of the mean 0.02, which moves its tails by 0.6 % of a standard error.
+    let items: Vec<f64> =
+        testing::uniforms("known", N).into_iter().map(|u| -libm::log1p(-f64::from(u))).collect();
+    let known = mean_resamples(&items, R).expect("many items");
+    let rows = testing::binary(vec![0.0; N], vec![0.5; N]);
+    let all: Vec<u32> = (0..N as u32).collect();
+    let sample = Sample::new(&rows, None, &all);
+    let statistic = Mean::new(items.clone());
+    let mut drawn = Resampling::new("known", &sample, R).run(&[&statistic], &Serial).remove(0);
+    drawn.sort_by(f64::total_cmp);
+    let error = 0.01;
+    for (level, density) in
+        [(0.025, 0.058), (0.05, 0.103), (0.5, 0.399), (0.95, 0.103), (0.975, 0.058)]
+    {
+        let at = (level * f64::from(R + 1)) as usize - 1;
+        // Four standard errors of a sample quantile.
+        let within = 4.0 * libm::sqrt(level * (1.0 - level) / f64::from(R)) / density * error;
+        assert!((known[at] - drawn[at]).abs() < within, "{level}: {} {}", known[at], drawn[at]);
+    }
+    assert!(known.is_sorted());
+    assert!(mean_resamples(&items[1..], R).is_none(), "too few");
+    assert!(mean_resamples(&vec![1.0; N], R).is_none(), "nothing varies");
+    let one: Vec<f64> = (0..N).map(|row| f64::from(u8::from(row == 0))).collect();
+    assert!(mean_resamples(&one, R).is_none(), "one row carries it");
 }
 
 /// Does the work backwards, as threads might.
