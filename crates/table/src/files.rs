@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufReader, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
@@ -174,18 +174,20 @@ fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
         let root = if root.is_empty() { "." } else { root };
         format!("{}/{pattern}", glob::Pattern::escape(root))
     };
+    // The rule for leading dots is kept below: glob's own panics where a name is not UTF-8.
     let options = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
-        require_literal_leading_dot: true,
+        require_literal_leading_dot: false,
     };
+    let n_hidden = hidden(Path::new(&full));
     let mut paths = Vec::new();
     for path in glob::glob_with(&full, options).map_err(|error| refuse(error.msg.to_owned()))? {
         let path = path.map_err(|error| FileError::Io {
             file: error.path().display().to_string(),
             source: error.into(),
         })?;
-        if path.is_file() {
+        if hidden(&path) <= n_hidden && path.is_file() {
             paths.push(path);
         }
     }
@@ -196,6 +198,15 @@ fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
         });
     }
     Ok(paths)
+}
+
+/// Names on the way to `path` that begin with a dot: a pattern finds no more of them than it says.
+fn hidden(path: &Path) -> usize {
+    let is_hidden = |it: &Component<'_>| match it {
+        Component::Normal(name) => name.as_encoded_bytes().starts_with(b"."),
+        _ => false,
+    };
+    path.components().filter(is_hidden).count()
 }
 
 fn in_folder(folder: &Path, shown: &str) -> Result<Vec<PathBuf>, FileError> {

@@ -206,7 +206,7 @@ fn a_chain_that_was_made_anew_is_found() {
             )?;
             tx.execute("DELETE FROM verdict WHERE digest = ?1", [second.to_string()])?;
             for verdict in &kept {
-                let bytes = serde_json::to_vec_pretty(verdict).expect("serialises");
+                let bytes = karat_core::canonical::to_vec(verdict).expect("serialises");
                 crate::ledger::append_verdict(tx, verdict, Digest::of(&bytes), "ada", NOW)?;
             }
             Ok(())
