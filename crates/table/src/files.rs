@@ -5,7 +5,7 @@
 //! Reading order: [`discover`], [`recognise`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{BufReader, Read},
     path::{Component, Path, PathBuf},
@@ -197,7 +197,23 @@ fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
             near: near_files(root, &root.join(pattern), pattern),
         });
     }
+    for folder in paths.iter().filter_map(|it| it.parent()).collect::<BTreeSet<_>>() {
+        refuse_unnamed(folder)?;
+    }
     Ok(paths)
+}
+
+/// No pattern finds a name that is not UTF-8, and data that nobody asked about is not left out in silence.
+fn refuse_unnamed(folder: &Path) -> Result<(), FileError> {
+    let shown = |path: &Path| path.display().to_string();
+    let entries = fs::read_dir(folder).map_err(|error| FileError::io(&shown(folder), error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| FileError::io(&shown(folder), error))?;
+        if entry.file_name().to_str().is_none() && entry.path().is_file() {
+            return Err(FileError::FileName { file: shown(&entry.path()) });
+        }
+    }
+    Ok(())
 }
 
 /// Names on the way to `path` that begin with a dot: a pattern finds no more of them than it says.
