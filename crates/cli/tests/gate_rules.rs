@@ -102,8 +102,10 @@ fn a_rule_is_explained_from_its_counts_to_its_outcome() {
     let explained = &lines.last().expect("a line")["explanation"];
     assert_eq!(explained["rule"], "good enough");
     assert!(explained["parts"].as_array().is_some_and(|it| 2 < it.len()), "{explained}");
-    let _ = sandbox
+    // Said before anything is judged: a verdict is a use of the rows.
+    let misspelt = sandbox
         .karat("gate churn@1 --explain 'good enuf'")
         .expect_code(2)
         .expect_error("rule-unknown", &["good enuf", "`good enough`"]);
+    assert!(!misspelt.stderr.contains("snapshot"), "{}", misspelt.stderr);
 }

@@ -36,6 +36,9 @@ mod testing;
 pub mod votes;
 pub mod wilcoxon;
 
-pub use decide::{GateInput, decide, explain::explain};
+pub use decide::{
+    GateInput, decide,
+    explain::{demand_rule, explain},
+};
 pub use parallel::{Parallel, Serial};
 pub use report::report;

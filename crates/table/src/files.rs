@@ -205,6 +205,8 @@ fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
 
 /// No pattern finds a name that is not UTF-8, and data that nobody asked about is not left out in silence.
 fn refuse_unnamed(folder: &Path) -> Result<(), FileError> {
+    // A pattern in the folder where karat stands finds names alone.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let shown = |path: &Path| path.display().to_string();
     let entries = fs::read_dir(folder).map_err(|error| FileError::io(&shown(folder), error))?;
     for entry in entries {

@@ -15,6 +15,9 @@ pub(crate) fn run(session: &Session, args: &GateArgs) -> Result<Exit, Failure> {
     let policy = session.policy()?;
     let (gate, candidate) = parse(&args.what)?;
     let gate = pick_gate(&policy, gate.as_ref())?;
+    if let Some(rule) = &args.explain {
+        karat_gate::demand_rule(gate, rule)?;
+    }
     let server = track::server(session, args.track.as_deref())?;
     let schema = session.schema(&project, &project.train.dataset)?;
     let workshop = session.open_existing()?;

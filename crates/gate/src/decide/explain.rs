@@ -54,6 +54,17 @@ pub fn explain(
     Ok(Explanation { rule: rule.name.clone(), parts })
 }
 
+/// Refuses a rule that [`explain`] would not find: asked before a verdict, because a verdict is a use of the rows.
+///
+/// # Errors
+/// `rule-unknown`, with the nearest names.
+pub fn demand_rule(gate: &Gate, rule_name: &str) -> Result<(), Failure> {
+    let mut names = gate.rules.iter().map(|it| &it.name);
+    let is_known =
+        names.any(|it| it == rule_name) || gate.operational.iter().any(|it| it.name == rule_name);
+    if is_known { Ok(()) } else { Err(unknown(gate, rule_name)) }
+}
+
 fn unknown(gate: &Gate, asked: &str) -> Failure {
     let answers = gate.rules.iter().map(|it| it.name.as_str());
     let known = answers.chain(gate.operational.iter().map(|it| it.name.as_str()));
