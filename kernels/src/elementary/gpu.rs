@@ -4,6 +4,8 @@
 //! Bits may differ from the CPU's in the last places where a device does not fuse multiply-adds or counts subnormal numbers
 //! as zero; both are allowed by WGSL.
 
+use std::f32::consts::LOG2_E;
+
 use cubecl::prelude::*;
 
 /// See [`super::exp`].
@@ -12,7 +14,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     // By comparison: `clamp` may drop a NaN.
     let x = select(x < -104.0f32, -104.0f32, x);
     let x = select(89.0f32 < x, 89.0f32, x);
-    let rounded = (x * 1.442_695f32).round();
+    let rounded = (x * LOG2_E).round();
     let n = i32::cast_from(rounded);
     let r = fma(rounded, -0.693_359_4f32, x);
     // By way of the integer: compilers add the factors of n·a + n·b before they multiply, and the digits are gone.
@@ -38,7 +40,7 @@ fn power_of_two(n: i32) -> f32 {
 pub(crate) fn tanh(x: f32) -> f32 {
     let t = x.abs();
     let s = t * t;
-    let p = fma(s, -5.704_988_7e-3f32, 2.063_908_9e-2f32);
+    let p = fma(s, -5.704_988_7e-3f32, 2.063_909e-2f32);
     let p = fma(p, s, -5.373_971_6e-2f32);
     let p = fma(p, s, 1.333_144_2e-1f32);
     let p = fma(p, s, -3.333_328e-1f32);

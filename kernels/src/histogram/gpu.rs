@@ -33,9 +33,11 @@ impl HistogramOps for CubeBackend {
 fn count(scores: &[f32], labels: &[f32], counts: &mut [Atomic<i32>], n_bins: usize) {
     if ABSOLUTE_POS < scores.len() {
         let score = scores[ABSOLUTE_POS];
-        let label = labels[ABSOLUTE_POS];
-        let is_positive = label == 1.0f32;
-        if 0.0f32 <= score && score <= 1.0f32 && (is_positive || label == 0.0f32) {
+        // Exactly 1, exactly 0 of either sign, or no label.
+        let label = u32::reinterpret(labels[ABSOLUTE_POS]);
+        let is_positive = label == 0x3f80_0000u32;
+        let is_label = is_positive || label << 1 == 0u32;
+        if 0.0f32 <= score && is_label && score <= 1.0f32 {
             let mut bin = (score * n_bins as f32) as usize;
             if n_bins <= bin {
                 bin = n_bins - 1;

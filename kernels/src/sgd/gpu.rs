@@ -52,7 +52,7 @@ fn update(
         let m1 = m[ABSOLUTE_POS] * momentum + g;
         let direction = if comptime!(nesterov) { g + m1 * momentum } else { m1 };
         m[ABSOLUTE_POS] = m1;
-        p[ABSOLUTE_POS] = p[ABSOLUTE_POS] - direction * rate;
+        p[ABSOLUTE_POS] -= direction * rate;
     }
 }
 
